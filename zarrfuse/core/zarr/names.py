@@ -1,0 +1,32 @@
+"""The object names by which a directory is known to be a Zarr group or array.
+
+Pure. From the Zarr specifications v2 and v3.
+"""
+
+from __future__ import annotations
+
+from zarrfuse.core.keys import Key, Prefix
+
+#: Any of these in a directory makes it a Zarr node.
+NODE_NAMES = ("zarr.json", ".zgroup", ".zarray")
+
+#: Objects that describe, as opposed to chunks, which hold data; written last and deleted first.
+METADATA_NAMES = frozenset({*NODE_NAMES, ".zattrs", ".zmetadata"})
+
+#: Endings of NetCDF file names, which the name of the store does not keep.
+_NETCDF_ENDINGS = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".netcdf")
+
+
+def is_metadata_name(name: str) -> bool:
+    """Whether the last component of a key names Zarr metadata rather than a chunk."""
+    return name in METADATA_NAMES
+
+
+def store_root(source: Key) -> Prefix:
+    """Where the store of a dropped file goes: `a/b.nc` becomes `a/b.zarr/`."""
+    name = source.name
+    for ending in _NETCDF_ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            name = name[: -len(ending)]
+            break
+    return source.parent.directory(f"{name}.zarr")
