@@ -1,0 +1,146 @@
+"""Reads objects through the caches: memory, then disk, then one GET for all who want the block.
+
+Owns the order in which places are asked, and what is joined into one request. It knows versions
+(ObjectMeta) and ranges; not paths, not handles, not Zarr, and not how a tier keeps its blocks.
+Blocks are kept under the ETag that the caller's ObjectMeta carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zarrfuse.cache.counters import Counters
+from zarrfuse.cache.format import BlockId
+from zarrfuse.cache.single_flight import Claim, SingleFlight
+from zarrfuse.cache.tiers import DiskTier, Reservation, Tier
+from zarrfuse.cache.versions import Source, VersionedGet
+from zarrfuse.config import MIB, Cache
+from zarrfuse.core.blocks import Block, BlockLayout, runs
+from zarrfuse.core.keys import ObjectMeta
+
+#: Missing neighbours of one read are fetched together up to this: it takes 130 ms at 1 Gbit/s, so
+#: that a further round trip of 50 ms does not matter much, and it bounds the memory of one read.
+_RUN_BYTES = 16 * MIB
+
+
+class CachingReader:
+    """Bytes of objects of one bucket. All calls may come from any thread.
+
+    `bucket` tells buckets apart that share a cache: the endpoint and the name, without secrets.
+    The tiers belong to the caller, who closes them.
+    """
+
+    def __init__(
+        self, store: Source, disk: DiskTier, memory: Tier, config: Cache, *, bucket: str
+    ) -> None:
+        self._versions = VersionedGet(store)
+        self._disk = disk
+        self._memory = memory
+        self._bucket = bucket
+        self._layout = BlockLayout(int(config.block_bytes), int(config.whole_bytes))
+        self._flights: SingleFlight[BlockId, bytes] = SingleFlight()
+        self._counters = Counters(
+            "hits_memory", "hits_disk", "misses", "fetches", "fetched_bytes", "read_bytes"
+        )
+
+    def read(self, meta: ObjectMeta, start: int, stop: int) -> bytes:
+        """The bytes [start, stop) of that version, clipped at its size.
+
+        VersionChanged where it is gone and not cached; else the store's errors.
+        """
+        blocks = self._layout.covering(meta.size, start, stop)
+        ids = [self._id(meta, block) for block in blocks]
+        found = self._from_memory(ids)
+        missing = [block for block in ids if block not in found]
+        if missing:
+            found |= self._obtain(meta, missing)
+        data = _cut([(block, found[block]) for block in ids], start, min(stop, meta.size))
+        self._counters.add("read_bytes", len(data))
+        return data
+
+    def read_whole(self, meta: ObjectMeta) -> bytes:
+        """All bytes of that version; see `read`."""
+        return self.read(meta, 0, meta.size)
+
+    def put_through(self, meta: ObjectMeta, data: bytes) -> None:
+        """Keeps what was just published as `meta`, so that it reads without a request."""
+        if len(data) != meta.size:
+            raise ValueError(f"{len(data)} bytes for {meta.key}, which has {meta.size}")
+        self._versions.published(meta)
+        for block in self._layout.covering(meta.size, 0, meta.size):
+            whole = self._id(meta, block)
+            part = data[block.start : block.stop]
+            self._memory.put(whole, part)
+            self._disk.put(whole, part)
+
+    def snapshot(self) -> dict[str, int]:
+        """Counters since the start, and what is kept now, for `status`."""
+        return {**self._counters.snapshot(), **self._memory.snapshot(), **self._disk.snapshot()}
+
+    def _id(self, meta: ObjectMeta, block: Block) -> BlockId:
+        return BlockId(self._bucket, meta.key, meta.etag, block.start, block.stop)
+
+    def _from_memory(self, blocks: Iterable[BlockId]) -> dict[BlockId, bytes]:
+        found = {}
+        for block in blocks:
+            data = self._memory.get(block)
+            if data is not None:
+                found[block] = data
+                self._disk.touch(block)
+        self._counters.add("hits_memory", len(found))
+        return found
+
+    def _obtain(self, meta: ObjectMeta, blocks: list[BlockId]) -> dict[BlockId, bytes]:
+        with self._flights.claim(blocks) as claim:
+            absent = [block for block in claim.mine if not self._found_again(block, claim)]
+            self._counters.add("misses", len(absent))
+            by_range = {Block(block.start, block.stop): block for block in absent}
+            for run in runs(by_range, _RUN_BYTES):
+                self._fetch(meta, [by_range[block] for block in run], claim)
+        return claim.results()
+
+    def _found_again(self, block: BlockId, claim: Claim[BlockId, bytes]) -> bool:
+        """Whether it is in memory after all (another flight landed in between), or on disk."""
+        data = self._memory.get(block)
+        if data is None:
+            data = self._disk.get(block)
+            if data is None:
+                return False
+            self._counters.add("hits_disk")
+            self._memory.put(block, data)
+        claim.land(block, data)
+        return True
+
+    def _fetch(self, meta: ObjectMeta, run: list[BlockId], claim: Claim[BlockId, bytes]) -> None:
+        """One GET for neighbouring blocks; room on disk is taken before, waiters go on first."""
+        rooms = {block: self._disk.reserve(block) for block in run}
+        try:
+            data = self._versions.get(meta, run[0].start, run[-1].stop)
+        except BaseException:
+            _cancel(rooms.values())
+            raise
+        self._counters.add("fetches")
+        self._counters.add("fetched_bytes", len(data))
+        base = run[0].start
+        parts = {block: data[block.start - base : block.stop - base] for block in run}
+        for block, part in parts.items():
+            self._memory.put(block, part)
+            claim.land(block, part)
+        for block, room in rooms.items():
+            if room is not None:
+                room.store(parts[block])
+
+
+def _cancel(rooms: Iterable[Reservation | None]) -> None:
+    for room in rooms:
+        if room is not None:
+            room.cancel()
+
+
+def _cut(blocks: list[tuple[BlockId, bytes]], start: int, stop: int) -> bytes:
+    """The bytes [start, stop) of consecutive blocks; copies nothing where one block is all."""
+    start = max(start, 0)
+    parts = [
+        data[max(start - block.start, 0) : max(stop - block.start, 0)] for block, data in blocks
+    ]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
