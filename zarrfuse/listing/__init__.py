@@ -1,0 +1,1 @@
+"""What stands in the bucket, answered from few LIST requests, with our own changes laid over."""
