@@ -1,0 +1,1 @@
+"""Files dropped into the drop box: jobs, the converter's process, publication of the store."""
