@@ -1,0 +1,221 @@
+"""Conversions of dropped files: a queue, a few threads that wait for converter processes, results.
+
+Knows spool files and a `convert` callable; no paths, no handles, no Zarr. A newer file of the same
+name supersedes an older one: the older conversion is cancelled and has ended before the newer one
+starts, so that two never mix.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import structlog
+
+from zarrfuse.convert.frames import Progress
+from zarrfuse.core.keys import Key, Prefix
+from zarrfuse.errors import ConversionCrashed, ConversionError, ZarrfuseError
+from zarrfuse.spool.files import SpoolFile
+
+log = structlog.get_logger(__name__)
+
+NOT_BEGUN = Progress(0, 0)
+
+
+class State(Enum):
+    QUEUED = "queued"
+    CONVERTING = "converting"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+@dataclass(slots=True)
+class Job:
+    """One dropped file. `key` is its path in the drop box; `number` tells generations apart."""
+
+    key: Key
+    number: int
+    file: SpoolFile
+    size: int
+    mtime_ns: int
+    state: State = State.QUEUED
+    error: ZarrfuseError | None = None
+    error_shown: bool = True
+    objects: int = 0
+    progress: Progress = NOT_BEGUN
+    ended_at: float = 0.0
+    cancel: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def follow(self, progress: Progress) -> None:
+        """How far the converter is."""
+        self.progress = progress
+
+    @property
+    def error_text(self) -> str:
+        """The contents of NAME.error.txt."""
+        said = str(self.error)
+        return f"{said}\n" if said.startswith(self.key.name) else f"{self.key.name}: {said}\n"
+
+
+class Convert(Protocol):
+    def __call__(self, job: Job) -> int:
+        """Makes the Zarr store of `job.file`; the number of objects published. Ends early, with
+        nothing published, when `job.cancel` is set."""
+        ...
+
+
+class Jobs:
+    """Thread-safe; `_lock` guards the table and is not held while a conversion runs."""
+
+    def __init__(
+        self,
+        convert: Convert,
+        *,
+        workers: int,
+        forget_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._convert = convert
+        self._forget_s = forget_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._jobs: dict[Key, Job] = {}
+        self._numbers = itertools.count(1)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="convert")
+
+    def submit(self, key: Key, file: SpoolFile, mtime_ns: int) -> Job:
+        """Queues the bytes of `file` as they are now; they are durable when this returns."""
+        own = file.fork()
+        own.sync()
+        job = Job(key, next(self._numbers), own, own.size, mtime_ns)
+        with self._lock:
+            before = self._jobs.get(key)
+            self._jobs[key] = job
+        self._start(job, before)
+        return job
+
+    def find(self, key: Key) -> Job | None:
+        self._expire()
+        with self._lock:
+            return self._jobs.get(key)
+
+    def children(self, prefix: Prefix) -> list[Job]:
+        self._expire()
+        with self._lock:
+            return [job for key, job in self._jobs.items() if key.parent == prefix]
+
+    def all(self) -> list[Job]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    def forget(self, key: Key) -> None:
+        """Its owner removed the file: cancelled if it is not done, and not shown any more."""
+        with self._lock:
+            job = self._jobs.pop(key, None)
+        if job is not None:
+            self._let_go(job)
+
+    def fail(self, key: Key, file: SpoolFile, error: ConversionError) -> None:
+        """A file that needs no converter to be refused."""
+        with self._lock:
+            before = self._jobs.get(key)
+            job = Job(key, next(self._numbers), file.fork(), file.size, time.time_ns())
+            self._jobs[key] = job
+        if before is not None:
+            self._let_go(before)
+        self._end(job, State.FAILED, error)
+
+    def drain(self, deadline_s: float) -> int:
+        """Waits for what is queued and running, then cancels the rest; how many were cancelled."""
+        until = self._clock() + deadline_s
+        for job in self.all():
+            job.over.wait(max(0.0, until - self._clock()))
+        late = [job for job in self.all() if not job.over.is_set()]
+        for job in late:
+            job.cancel.set()
+        self._pool.shutdown(wait=True)
+        for job in late:
+            job.file.park("unmounted before its conversion had ended")
+        return len(late)
+
+    def _start(self, job: Job, before: Job | None) -> None:
+        if before is not None:
+            before.cancel.set()
+        future: Future[None] = self._pool.submit(self._run, job, before)
+        future.add_done_callback(_raise_defects)
+
+    def _run(self, job: Job, before: Job | None) -> None:
+        if before is not None:
+            before.over.wait()  # it ends soon: it was cancelled
+            self._let_go(before)
+        if job.cancel.is_set():
+            self._end(job, State.CANCELLED, None)
+            return
+        job.state = State.CONVERTING
+        stamp = job.file.stamp()
+        try:
+            job.objects = self._convert(job)
+            if job.file.stamp() != stamp:
+                raise ConversionCrashed(
+                    "the file was changed while it was converted; drop it again"
+                )
+        except ZarrfuseError as error:
+            state = State.CANCELLED if job.cancel.is_set() else State.FAILED
+            self._end(job, state, error)
+        except BaseException as error:
+            self._end(job, State.FAILED, ConversionCrashed(f"a defect in zarrfuse: {error}"))
+            raise
+        else:
+            self._end(job, State.DONE, None)
+
+    def _end(self, job: Job, state: State, error: ZarrfuseError | None) -> None:
+        job.error = error
+        job.ended_at = self._clock()
+        job.state = state
+        log.info("conversion ended", file=job.key, state=state.value, error=str(error or ""))
+        if state is State.DONE:
+            job.file.remove()
+        elif state is State.FAILED:
+            job.file.mark_parked(str(error))
+        job.over.set()
+
+    def _let_go(self, job: Job) -> None:
+        """Nobody will ask for this job any more: its bytes go, once no converter reads them."""
+        job.cancel.set()
+
+        def remove() -> None:
+            job.over.wait()
+            if job.state is not State.DONE:
+                job.file.remove()
+
+        if job.over.is_set():
+            remove()
+        else:
+            threading.Thread(target=remove, name="let-go", daemon=True).start()
+
+    def _expire(self) -> None:
+        """Ended jobs are shown for a while, failed ones until their owner removes them."""
+        since = self._clock() - self._forget_s
+        with self._lock:
+            for key, job in list(self._jobs.items()):
+                if job.state is State.DONE and job.ended_at < since:
+                    del self._jobs[key]
+
+
+def _raise_defects(future: Future[None]) -> None:
+    """A defect in a job's thread belongs into the log with its traceback."""
+    error = future.exception() if not future.cancelled() else None
+    if error is not None:
+        log.error("a conversion thread failed", exc_info=error)

@@ -1,0 +1,301 @@
+"""The operations that libfuse calls, in terms of a Tree: numbers, modes and handles, no decisions.
+
+One class for both bindings; the binding wraps every call in `guard`. Called from libfuse's own
+threads, many at a time. Operations that are not here (xattrs, locks, symlinks) libfuse answers
+with ENOSYS by itself, and the kernel stops asking.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zarrfuse.core.attributes import Attributes
+from zarrfuse.errors import BadHandle, NameRefused, NotOffered, NotPermitted, VersionChanged
+from zarrfuse.mount.page_cache import PageCache
+from zarrfuse.tree.base import Handle, Opening, Tree
+
+#: libnetcdf, cp and Python read in pieces of this size instead of 4 kB (facts: zarr-netcdf 1.9).
+_BLOCK_BYTES = 1024**2
+#: df shows a bucket as this large and this empty; its true limit is not known without a request.
+_SHOWN_BYTES = 1024**5
+_FRAGMENT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whom files are shown to belong to, and the modes they are shown with."""
+
+    uid: int
+    gid: int
+    umask: int
+    shared: bool
+    read_only: bool
+
+    def mode(self, shown: Attributes) -> int:
+        if shown.is_directory:
+            kind, bits = stat.S_IFDIR, 0o777
+        else:
+            kind, bits = stat.S_IFREG, 0o666
+        if self.read_only or shown.read_only:
+            bits &= ~0o222
+        return kind | (bits & ~self.umask)
+
+
+@dataclass(slots=True)
+class _Open:
+    handle: Handle
+    path: str
+    version: str
+
+
+class Operations:
+    """`caller` gives the thread id of the program that asks; `ready` is called once, from init."""
+
+    use_ns = True
+
+    def __init__(
+        self,
+        tree: Tree,
+        owner: Ownership,
+        *,
+        caller: Callable[[], int],
+        ready: Callable[[], None],
+        destroyed: Callable[[], None],
+    ) -> None:
+        self._tree = tree
+        self._owner = owner
+        self._caller = caller
+        self._ready = ready
+        self._destroyed = destroyed
+        self._pages = PageCache()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._handles: dict[int, _Open] = {}
+        self._listings: dict[int, list[tuple[str, Attributes]]] = {}
+
+    # Life ----------------------------------------------------------------------------------
+
+    def init(self, path: str) -> None:
+        self._ready()
+
+    def destroy(self, path: str) -> None:
+        self._destroyed()
+
+    # Attributes ----------------------------------------------------------------------------
+
+    def getattr(self, path: str | None, info: Any = None) -> dict[str, int]:
+        if info is not None and info.fh in self._handles:
+            opened = self._opened(info)
+            return self._tell(opened.path, opened.handle.attributes)
+        if path is None:
+            raise BadHandle("neither a path nor a handle")
+        return self._tell(path, self._tree.attributes(path))
+
+    def statfs(self, path: str) -> dict[str, int]:
+        blocks = _SHOWN_BYTES // _FRAGMENT_BYTES
+        return {
+            "f_bsize": _BLOCK_BYTES,
+            "f_frsize": _FRAGMENT_BYTES,
+            "f_blocks": blocks,
+            "f_bfree": blocks,
+            "f_bavail": blocks,
+            "f_files": 2**31,
+            "f_ffree": 2**31,
+            "f_favail": 2**31,
+            "f_namemax": 255,
+        }
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Accepted and forgotten, unless somebody would count on it being stricter."""
+        shown = self._owner.mode(self._tree.attributes(path))
+        if self._owner.shared and shown & ~mode & 0o077:
+            raise NotPermitted("the mount's --umask gives all modes; it cannot be made stricter")
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """Accepted and forgotten."""
+        self._tree.attributes(path)
+
+    def utimens(self, path: str, times: tuple[int, int] | None = None) -> None:
+        if times is not None:
+            self._tree.set_time(path, times[1])
+
+    # Files ---------------------------------------------------------------------------------
+
+    def open(self, path: str, info: Any) -> None:
+        how = self._opening(info.flags, mode=0)
+        handle = self._tree.open(path, how)
+        shown = handle.attributes
+        if how.read_only and self._pages.told_otherwise(path, shown.size, shown.version):
+            # The kernel would cut the file at the size it knows. ESTALE makes it look again.
+            self._pages.forget(path)
+            handle.release()
+            raise VersionChanged(f"{path} has changed")
+        self._register(handle, path, info)
+
+    def create(self, path: str, mode: int, info: Any) -> None:
+        handle = self._tree.create(path, self._opening(info.flags, mode=mode))
+        self._register(handle, path, info)
+
+    def read(self, path: str | None, size: int, offset: int, info: Any) -> bytes:
+        return self._opened(info).handle.read(offset, size)
+
+    def write(self, path: str | None, data: bytes, offset: int, info: Any) -> int:
+        return self._opened(info).handle.write(offset, data)
+
+    def truncate(self, path: str, length: int, info: Any = None) -> None:
+        if info is not None and info.fh in self._handles:
+            self._opened(info).handle.truncate(length)
+        else:
+            self._tree.truncate(path, length)
+
+    def flush(self, path: str | None, info: Any) -> None:
+        self._opened(info).handle.flush(process_of(self._caller()))
+
+    def fsync(self, path: str | None, datasync: int, info: Any) -> None:
+        self._opened(info).handle.sync()
+
+    def release(self, path: str | None, info: Any) -> None:
+        opened = self._opened(info)
+        with self._lock:
+            del self._handles[info.fh]
+        opened.handle.release()
+        self._pages.closed(opened.path, opened.version)
+
+    # Directories ---------------------------------------------------------------------------
+
+    def opendir(self, path: str) -> int:
+        """Numbers the directory's handle; its entries are read by the first readdir."""
+        return next(self._numbers)
+
+    def releasedir(self, path: str | None, number: int) -> None:
+        with self._lock:
+            self._listings.pop(number, None)
+
+    def fsyncdir(self, path: str | None, datasync: int, number: int) -> None:
+        """Every change of a directory is in the bucket when it returns."""
+
+    def readdir(self, path: str, number: int) -> Iterator[str]:
+        """Names only. The bindings are given `entry_types` and `entry_stats` instead."""
+        return (name for name, _ in self.entry_types(path, number))
+
+    def entry_types(self, path: str, number: int) -> Iterator[tuple[str, int]]:
+        """Name and type of each entry."""
+        yield ".", stat.S_IFDIR
+        yield "..", stat.S_IFDIR
+        for name, shown in self._entries(path, number, again=True):
+            yield name, self._owner.mode(shown)
+
+    def entry_stats(
+        self, path: str, number: int, offset: int
+    ) -> Iterator[tuple[str, dict[str, int]]]:
+        """Name and stat of the entries from `offset` on; the same listing for all offsets."""
+        # libfuse numbers the other entries itself; readdir(3) drops what has no number.
+        here = self._stat(Attributes(is_directory=True, size=0, mtime_ns=0)) | {"st_ino": 1}
+        yield from [(".", here), ("..", here)][offset:]
+        listed = self._entries(path, number, again=offset == 0)
+        parent = path.rstrip("/")
+        for name, shown in itertools.islice(listed, max(0, offset - 2), None):
+            yield name, self._tell(f"{parent}/{name}", shown)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        self._tree.mkdir(path)
+
+    def rmdir(self, path: str) -> None:
+        self._tree.rmdir(path)
+
+    def unlink(self, path: str) -> None:
+        self._tree.unlink(path)
+        self._pages.forget(path)
+
+    def rename(self, old: str, new: str, refused_flags: int = 0) -> None:
+        if refused_flags:
+            raise NameRefused("exchanging two names is not offered")
+        self._tree.rename(old, new)
+        self._pages.forget(old)
+        self._pages.forget(new)
+
+    def link(self, new: str, existing: str) -> None:
+        self._tree.link(existing, new)
+        self._pages.forget(new)
+
+    def symlink(self, target: str, source: str) -> None:
+        raise NotOffered("symbolic links: a bucket has none")
+
+    def mknod(self, path: str, mode: int, dev: int) -> None:
+        raise NotOffered("devices, pipes and sockets: a bucket has none")
+
+    # Inside --------------------------------------------------------------------------------
+
+    def _opening(self, flags: int, *, mode: int) -> Opening:
+        return Opening(
+            read_only=flags & os.O_ACCMODE == os.O_RDONLY,
+            truncate=bool(flags & os.O_TRUNC),
+            exclusive=bool(flags & os.O_EXCL),
+            opener=process_of(self._caller()),
+            mode=mode,
+        )
+
+    def _register(self, handle: Handle, path: str, info: Any) -> None:
+        version = handle.attributes.version
+        caching = self._pages.opened(path, version)
+        info.keep_cache, info.direct_io = int(caching.keep), int(caching.direct)
+        number = next(self._numbers)
+        with self._lock:
+            self._handles[number] = _Open(handle, path, version)
+        info.fh = number
+
+    def _opened(self, info: Any) -> _Open:
+        try:
+            return self._handles[info.fh]
+        except KeyError:
+            raise BadHandle(str(info.fh)) from None
+
+    def _entries(self, path: str, number: int, *, again: bool) -> list[tuple[str, Attributes]]:
+        with self._lock:
+            listed = None if again else self._listings.get(number)
+        if listed is None:
+            listed = list(self._tree.entries(path))
+            with self._lock:
+                self._listings[number] = listed
+        return listed
+
+    def _tell(self, path: str, shown: Attributes) -> dict[str, int]:
+        """The stat of a path; what the kernel is told of its size is remembered."""
+        if not shown.is_directory:
+            self._pages.tell(path, shown.size, shown.version)
+        return self._stat(shown)
+
+    def _stat(self, shown: Attributes) -> dict[str, int]:
+        return {
+            "st_mode": self._owner.mode(shown),
+            "st_nlink": 2 if shown.is_directory else 1,
+            "st_uid": self._owner.uid,
+            "st_gid": self._owner.gid,
+            "st_size": shown.size,
+            "st_blocks": -(-shown.size // 512),
+            "st_blksize": _BLOCK_BYTES,
+            "st_atime": shown.mtime_ns,
+            "st_mtime": shown.mtime_ns,
+            "st_ctime": shown.mtime_ns,
+        }
+
+
+def process_of(thread: int) -> int:
+    """The process (Tgid) a thread belongs to; 0 if unknown: gone, or of another pid namespace."""
+    if thread <= 0:
+        return 0
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("Tgid:"):
+            return int(line.split()[1])
+    return 0

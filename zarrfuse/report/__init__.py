@@ -1,0 +1,1 @@
+"""What the daemon says of itself: one status model, and the socket that hands it out."""

@@ -1,0 +1,30 @@
+"""How spooled bytes become an object: one PUT, whole or not at all, and everyone told.
+
+Knows the store's `put` and nothing of handles or paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zarrfuse.core.keys import Key, ObjectMeta
+from zarrfuse.spool.files import SpoolFile
+from zarrfuse.store.base import Put
+
+#: Up to this size the bytes are sent from memory, which spares the client opening the file.
+_INLINE_BYTES = 16 * 1024**2
+
+
+class Publisher:
+    """`published` is called with what stands in the bucket, after it does and before we return."""
+
+    def __init__(self, store: Put, published: Callable[[ObjectMeta], None]) -> None:
+        self._store = store
+        self._published = published
+
+    def publish(self, key: Key, file: SpoolFile, *, if_absent: bool = False) -> ObjectMeta:
+        """The file's bytes as the object `key`. AlreadyExists only with `if_absent`."""
+        body = file.read(0, file.size) if file.size <= _INLINE_BYTES else file.path
+        meta = self._store.put(key, body, if_absent=if_absent)
+        self._published(meta)
+        return meta

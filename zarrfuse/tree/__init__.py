@@ -1,0 +1,1 @@
+"""A file system of paths that knows no FUSE: the bucket, the drop box, and their router."""

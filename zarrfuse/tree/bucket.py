@@ -1,0 +1,407 @@
+"""The bucket as a directory tree, read and write.
+
+Composes listing, cache and spool into paths; makes every decision about what a path is, and none
+about how bytes travel. A directory hides an object of the same name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from cachetools import LRUCache
+
+from zarrfuse.core.attributes import Attributes
+from zarrfuse.core.keys import (
+    MAX_KEY_BYTES,
+    MAX_NAME_BYTES,
+    Key,
+    ObjectMeta,
+    Prefix,
+    is_key_text,
+    path_key,
+)
+from zarrfuse.core.temporary import Temporary, temporary_by_name
+from zarrfuse.core.zarr.names import is_metadata_name
+from zarrfuse.errors import (
+    AlreadyExists,
+    BadHandle,
+    CrossTree,
+    EntryExists,
+    IsDirectory,
+    NameRefused,
+    NameTooLong,
+    NoEntry,
+    NotDirectory,
+    NotEmpty,
+    NotFound,
+    NotOffered,
+    VersionChanged,
+)
+from zarrfuse.listing.directory import Row
+from zarrfuse.listing.listing import Listing
+from zarrfuse.spool.written import WrittenFile, WrittenFiles
+from zarrfuse.store.base import Copy, Delete
+from zarrfuse.tree.base import Handle, Opening
+
+log = structlog.get_logger(__name__)
+
+#: mtimes that programs gave to published versions are remembered for so many of them.
+_MAX_TIMES = 100_000
+
+
+class Reader(Protocol):
+    """Bytes of one version, from wherever they are nearest."""
+
+    def read(self, meta: ObjectMeta, start: int, stop: int) -> bytes: ...
+
+
+class Changes(Copy, Delete, Protocol):
+    """What the tree asks of the bucket itself; everything else goes through listing and spool."""
+
+
+class Times:
+    """The mtimes that programs gave to versions, while this daemon runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: LRUCache[tuple[Key, str], int] = LRUCache(_MAX_TIMES)
+
+    def give(self, meta: ObjectMeta, mtime_ns: int) -> None:
+        with self._lock:
+            self._times[meta.key, meta.etag] = mtime_ns
+
+    def of(self, meta: ObjectMeta) -> int:
+        with self._lock:
+            return self._times.get((meta.key, meta.etag), meta.modified_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a BucketTree is built from."""
+
+    listing: Listing
+    reader: Reader
+    written: WrittenFiles
+    changes: Changes
+    times: Times
+    rename_max_objects: int
+
+
+class ReadHandle:
+    """An open object: every byte it gives is of the version it was opened at."""
+
+    def __init__(self, tree: BucketTree, meta: ObjectMeta, attributes: Attributes) -> None:
+        self._tree = tree
+        self._meta = meta
+        self.attributes = attributes
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._tree.read_version(self._meta, offset, min(offset + size, self._meta.size))
+
+    def write(self, offset: int, data: bytes) -> int:
+        raise BadHandle("the file is open for reading only")
+
+    def truncate(self, size: int) -> None:
+        raise BadHandle("the file is open for reading only")
+
+    def flush(self, caller: int) -> None:
+        """Nothing was written."""
+
+    def sync(self) -> None:
+        """Nothing was written."""
+
+    def release(self) -> None:
+        """Holds nothing."""
+
+
+class BucketTree:
+    """See the module. Implements tree.base.Tree."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._listing = parts.listing
+        self._reader = parts.reader
+        self._written = parts.written
+        self._changes = parts.changes
+        self._times = parts.times
+        self._rename_max_objects = parts.rename_max_objects
+        self._started_ns = time.time_ns()
+
+    # What stands there ---------------------------------------------------------------------
+
+    def attributes(self, path: str) -> Attributes:
+        key = _key(path)
+        written = self._written.find(key)
+        if written is not None:
+            return written.attributes
+        return self._attributes_of(self._entry(key))
+
+    def entries(self, path: str) -> Iterator[tuple[str, Attributes]]:
+        prefix = _key(path).as_prefix
+        rows = {name: self._attributes_of(row) for name, row in self._listing.children(prefix)}
+        if not rows and not self._listing.is_directory(prefix):
+            raise self._not_a_directory(prefix)
+        for file in self._written.children(prefix):
+            if file.temporary is None:
+                rows[file.key.name] = file.attributes
+        return iter(sorted(rows.items()))
+
+    def read_version(self, meta: ObjectMeta, start: int, stop: int) -> bytes:
+        """Bytes of exactly that version. VersionChanged once it is gone; the listing learns it."""
+        if start >= stop:
+            return b""
+        try:
+            return self._reader.read(meta, start, stop)
+        except (VersionChanged, NotFound) as error:
+            self._listing.forget(meta.key.parent)
+            raise VersionChanged(f"{meta.key} was replaced while it was read") from error
+
+    # Files ---------------------------------------------------------------------------------
+
+    def open(self, path: str, how: Opening) -> Handle:
+        key = _key(path)
+        if how.read_only and self._written.find(key) is None:
+            meta = self._file(key)
+            return ReadHandle(self, meta, self._attributes_of(meta))
+        base = self._base(key)
+        if how.truncate:
+            return self._start(key, base, how)
+        return self._written.open(key, base, opener=how.opener)
+
+    def create(self, path: str, how: Opening) -> Handle:
+        key = _writable_key(path)
+        base: ObjectMeta | None = None
+        # The kernel has looked the name up just before: what is not remembered is not there.
+        entry = self._listing.remembered(key.parent, key.name)
+        if isinstance(entry, Prefix):
+            raise IsDirectory(path)
+        if entry is not None:
+            base = entry
+        if how.exclusive and (base is not None or self._written.find(key) is not None):
+            raise EntryExists(path)
+        return self._start(key, base, how)
+
+    def truncate(self, path: str, size: int) -> None:
+        key = _key(path)
+        handle = self._written.open(key, self._base(key), opener=0)
+        try:
+            handle.truncate(size)
+            handle.sync()
+        finally:
+            handle.release()
+
+    def set_time(self, path: str, mtime_ns: int) -> None:
+        key = _key(path)
+        file = self._written.find(key)
+        if file is not None:
+            file.given_mtime_ns = file.mtime_ns = mtime_ns
+        entry = self._listing.lookup(key.parent, key.name) if file is None else file.base
+        if isinstance(entry, ObjectMeta) and (file is None or not file.dirty):
+            self._times.give(entry, mtime_ns)
+
+    def unlink(self, path: str) -> None:
+        key = _key(path)
+        file = self._written.find(key)
+        if file is not None:
+            in_bucket = file.base is not None
+            self._written.unlink(file)
+            if not in_bucket:
+                return
+        elif isinstance(self._entry(key), Prefix):
+            raise IsDirectory(path)
+        self._changes.delete(key)
+        self._listing.note_deleted(key)
+
+    def link(self, existing: str, new: str) -> None:
+        """Publishes a temporary file under a second name, which must be free; no other links."""
+        source, target = _key(existing), _writable_key(new)
+        file = self._written.find(source)
+        if file is None or file.temporary is None:
+            raise NotOffered("hard links: a bucket has none")
+        if self._listing.remembered(target.parent, target.name) is not None:
+            raise EntryExists(new)
+        try:
+            file.publish_copy(target)
+        except AlreadyExists:
+            self._listing.forget(target.parent)
+            raise
+
+    # Directories ---------------------------------------------------------------------------
+
+    def mkdir(self, path: str) -> None:
+        key = _writable_key(path)
+        if self._written.find(key) or self._listing.remembered(key.parent, key.name):
+            raise EntryExists(path)
+        self._listing.note_mkdir(key.as_prefix)
+
+    def rmdir(self, path: str) -> None:
+        prefix = _key(path).as_prefix
+        if not self._listing.is_directory(prefix):
+            raise self._not_a_directory(prefix)
+        if self._listing.children(prefix) or self._written.below(prefix):
+            raise NotEmpty(path)
+        # A marker, or a key that cannot be a file name, may stand there unseen.
+        for meta in self._listing.walk(prefix):
+            if meta.key != prefix.marker:
+                self._listing.forget(prefix)
+                raise NotEmpty(path)
+            self._changes.delete(meta.key)
+        self._listing.note_rmdir(prefix)
+
+    def rename(self, old: str, new: str) -> None:
+        source, target = _key(old), _writable_key(new)
+        if source == target:
+            return
+        file = self._written.find(source)
+        if file is not None and (file.dirty or file.temporary is not None):
+            self._rename_written(file, target)
+            return
+        entry = self._entry(source)
+        if isinstance(entry, Prefix):
+            self._rename_directory(entry, target.as_prefix)
+        else:
+            self._rename_object(entry, target, file)
+
+    def drain(self) -> None:
+        self._written.drain()
+
+    # Inside --------------------------------------------------------------------------------
+
+    def _entry(self, key: Key) -> Row:
+        """What has this name in the bucket; NoEntry. Temporary names are never asked for."""
+        if not key:
+            return Prefix("")
+        if temporary_by_name(key.name) is Temporary.CERTAIN:
+            raise NoEntry(key)
+        _check_name(key)
+        row = self._listing.lookup(key.parent, key.name)
+        if row is None:
+            raise NoEntry(key)
+        return row
+
+    def _file(self, key: Key) -> ObjectMeta:
+        entry = self._entry(key)
+        if isinstance(entry, Prefix):
+            raise IsDirectory(key)
+        return entry
+
+    def _base(self, key: Key) -> ObjectMeta | None:
+        """What a writer of this name starts from."""
+        file = self._written.find(key)
+        return self._file(key) if file is None else file.base
+
+    def _start(self, key: Key, base: ObjectMeta | None, how: Opening) -> Handle:
+        return self._written.create(
+            key, base, opener=how.opener, exclusive=how.exclusive, mode=how.mode
+        )
+
+    def _attributes_of(self, row: Row) -> Attributes:
+        if isinstance(row, Prefix):
+            return Attributes(is_directory=True, size=0, mtime_ns=self._started_ns)
+        return Attributes(
+            is_directory=False, size=row.size, mtime_ns=self._times.of(row), version=row.etag
+        )
+
+    def _not_a_directory(self, prefix: Prefix) -> NoEntry | NotDirectory:
+        key = prefix.as_key
+        if self._written.find(key) or self._listing.lookup(key.parent, key.name) is not None:
+            return NotDirectory(key)
+        return NoEntry(key)
+
+    def _rename_written(self, file: WrittenFile, target: Key) -> None:
+        """One PUT under the final name; a DELETE only if the old name was published."""
+        source, before = file.key, file.base
+        if isinstance(self._listing.remembered(target.parent, target.name), Prefix):
+            raise IsDirectory(target)
+        published_before = before is not None and file.temporary is None
+        self._written.rename(file, target)
+        if published_before:
+            self._changes.delete(source)
+            self._listing.note_deleted(source)
+
+    def _rename_object(self, meta: ObjectMeta, target: Key, file: WrittenFile | None) -> None:
+        if isinstance(self._listing.remembered(target.parent, target.name), Prefix):
+            raise IsDirectory(target)
+        if temporary_by_name(target.name) is Temporary.CERTAIN:
+            self._forget_removed(meta)  # libfuse's .fuse_hidden: removed while open
+            return
+        moved = self._copy(meta, target)
+        if file is not None:
+            self._written.moved(file, target, moved)
+        self._changes.delete(meta.key)
+        self._listing.note_deleted(meta.key)
+
+    def _forget_removed(self, meta: ObjectMeta) -> None:
+        """An object removed while it is open for reading: its name goes now, its reader goes on
+        from the cache, and gets ESTALE beyond that."""
+        self._changes.delete(meta.key)
+        self._listing.note_deleted(meta.key)
+
+    def _copy(self, meta: ObjectMeta, target: Key) -> ObjectMeta:
+        copied = self._changes.copy(meta.key, target, if_match=meta.etag)
+        self._times.give(copied, self._times.of(meta))
+        self._listing.note_put(copied)
+        return copied
+
+    def _rename_directory(self, source: Prefix, target: Prefix) -> None:
+        """Chunks first, metadata last; deletes the other way round: no half store looks whole."""
+        if target.startswith(source):
+            raise NameRefused(f"{target} lies in {source}")
+        if self._listing.is_directory(target) and self._listing.children(target):
+            raise NotEmpty(target)
+        objects = self._objects_to_move(source)
+        inside = [file for file in self._written.below(source) if file.handles > 0]
+        if inside:
+            raise CrossTree(f"{inside[0].key} is open for writing")
+        objects.sort(key=lambda meta: is_metadata_name(meta.key.name))
+        for meta in objects:
+            copied = self._changes.copy(meta.key, Key(target + meta.key.under(source)))
+            self._listing.note_put(copied)
+        for meta in reversed(objects):
+            self._changes.delete(meta.key)
+            self._listing.note_deleted(meta.key)
+        if not objects:
+            self._listing.note_mkdir(target)
+        self._move_empty_directories(source, target)
+
+    def _objects_to_move(self, source: Prefix) -> list[ObjectMeta]:
+        objects = []
+        for meta in self._listing.walk(source):
+            objects.append(meta)
+            if len(objects) > self._rename_max_objects:
+                raise CrossTree(f"{source} has more than {self._rename_max_objects} objects")
+        return objects
+
+    def _move_empty_directories(self, source: Prefix, target: Prefix) -> None:
+        """The source's directories, which have no objects left, are gone; empty ones move."""
+        for name, row in self._listing.children(source):
+            if isinstance(row, Prefix):
+                moved = target.directory(name)
+                if not self._listing.is_directory(moved):
+                    self._listing.note_mkdir(moved)
+                self._move_empty_directories(row, moved)
+        self._listing.note_rmdir(source)
+
+
+def _key(path: str) -> Key:
+    return path_key(path)
+
+
+def _check_name(key: Key) -> None:
+    if not is_key_text(key):
+        if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+            raise NameTooLong(f"a key has at most {MAX_KEY_BYTES} bytes")
+        raise NameRefused("the name is not UTF-8")
+
+
+def _writable_key(path: str) -> Key:
+    """The key of something to be made: what the bucket could not hold is refused at once."""
+    key = _key(path)
+    _check_name(key)
+    if len(key.name.encode()) > MAX_NAME_BYTES:
+        raise NameTooLong(f"a name has at most {MAX_NAME_BYTES} bytes")
+    return key
