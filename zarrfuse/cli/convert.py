@@ -29,14 +29,13 @@ from zarrfuse.cli.logs import LEVELS, set_up_logs
 from zarrfuse.cli.options import bucket_options
 from zarrfuse.config import Config
 from zarrfuse.convert.frames import Progress
-from zarrfuse.core.keys import ObjectMeta, Prefix
+from zarrfuse.core.keys import ROOT, Key, ObjectMeta, Prefix
+from zarrfuse.core.zarr.names import store_root
 from zarrfuse.dropbox.publish import Summary, publish_store
 from zarrfuse.dropbox.worker import Limits
 from zarrfuse.errors import ExitCode, UserError, ZarrfuseError, user_error_of
 from zarrfuse.store.base import Store
-from zarrfuse.store.open import open_store
-
-_SUFFIX = ".zarr"
+from zarrfuse.store.open import open_checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def convert(
     destination = destination_of(target, many=len(sources) > 1)
     orders = orders_of([Path(source) for source in sources], destination)
     config = Config()
-    store = open_store(
+    store = open_checked(
         destination.parent,
         endpoint_url=endpoint_url,
         region=region,
@@ -117,11 +116,12 @@ def orders_of(sources: list[Path], destination: Destination) -> list[Order]:
     for source in sources:
         if not source.is_file():
             raise UserError(f"{source}: no such file", ExitCode.NO_INPUT)
-        name = destination.name or source.stem + _SUFFIX
-        root = Prefix("").directory(name)
+        root = store_root(Key(source.name))
+        if destination.name is not None:
+            root = ROOT.directory(destination.name)
         if root in orders:
             raise UserError(
-                f"{orders[root].source} and {source} would both become {name}", ExitCode.USAGE
+                f"{orders[root].source} and {source} would both become {root.name}", ExitCode.USAGE
             )
         orders[root] = Order(source, root)
     return list(orders.values())
