@@ -57,6 +57,23 @@ class Cache(Section):
     )
 
 
+class Prefetch(Section):
+    """Fetching what a reader will ask for next."""
+
+    at_once: int = Field(24, ge=0, description="Requests in flight for it; 0 turns it off.")
+    bytes: ByteSize = Field(
+        ByteSize(128 * MIB), description="At most so much is fetched and not read yet."
+    )
+    chunks: int = Field(64, ge=1, description="At most so many Zarr chunks ahead of one reader.")
+    sequential_bytes: ByteSize = Field(
+        ByteSize(64 * MIB), description="At most so far ahead in one large file."
+    )
+    burst_bytes: ByteSize = Field(
+        ByteSize(8 * MIB),
+        description="Metadata and 1-D coordinates of a store, fetched when it is first touched.",
+    )
+
+
 class Spool(Section):
     """Precious copies of what is not in the bucket yet."""
 
@@ -134,6 +151,7 @@ class Config(Section):
     metadata: Metadata = Metadata()
     listing: Listing = Listing()
     cache: Cache = Cache()
+    prefetch: Prefetch = Prefetch()
     spool: Spool = Spool()
     ingest: Ingest = Ingest()
     requests: Requests = Requests()

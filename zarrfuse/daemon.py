@@ -19,9 +19,10 @@ import structlog
 from zarrfuse import __version__
 from zarrfuse.cache.memory import MemoryBlocks
 from zarrfuse.cache.opening import open_disk_tier
+from zarrfuse.cache.prefetch import Names, Prefetcher, PrefetchingReader
 from zarrfuse.cache.reader import CachingReader
 from zarrfuse.config import Config
-from zarrfuse.core.keys import Key, ObjectMeta
+from zarrfuse.core.keys import Key, ObjectMeta, Prefix
 from zarrfuse.core.zarr.names import store_root
 from zarrfuse.dropbox.jobs import Job, Jobs
 from zarrfuse.dropbox.publish import publish_store
@@ -43,7 +44,7 @@ from zarrfuse.store.counters import Counters
 from zarrfuse.store.open import open_checked
 from zarrfuse.tree import bucket, dropbox_view
 from zarrfuse.tree.base import Tree
-from zarrfuse.tree.bucket import BucketTree, Times
+from zarrfuse.tree.bucket import BucketTree, Reader, Times
 from zarrfuse.tree.dropbox_view import DropBoxTree, Intake
 from zarrfuse.tree.readonly import ReadOnlyTree
 from zarrfuse.tree.router import RouterTree
@@ -85,13 +86,15 @@ class Daemon:
             page_rows=self._config.listing.page_rows,
         )
         self._disk = open_disk_tier(self._config.cache)
-        self._reader = CachingReader(
+        self._cached = CachingReader(
             self._store,
             self._disk,
             MemoryBlocks(int(self._config.cache.memory)),
             self._config.cache,
             bucket=self._store.describe,
         )
+        self._prefetcher = self._start_prefetching()
+        self._reader = self._watched_reader()
         self._spool = self._open_spool()
         self._times = Times()
         self._written = self._written_files()
@@ -114,17 +117,18 @@ class Daemon:
 
     def run(self, ready: Callable[[], None]) -> int:
         """Serves until unmounted; the exit code: 75 if something could not be published."""
-        before = len(self._spool.parked())
+        before = {parked.path for parked in self._spool.parked()}
         server = StatusServer(self._socket, self.status)
         try:
             serve(self._mounting(), self._tree, ready=ready, ended=self._drain)
         finally:
             server.close()
-        left = len(self._spool.parked()) - before
+        self._spool.park_leftovers()
+        left = {parked.path for parked in self._spool.parked()} - before
         self._spool.close()
         self._disk.close()
         self._store.close()
-        return ExitCode.TRY_AGAIN if left > 0 else ExitCode.OK
+        return ExitCode.TRY_AGAIN if left else ExitCode.OK
 
     def status(self) -> Status:
         """The mount as of now."""
@@ -137,7 +141,8 @@ class Daemon:
             binding=f"{self._binding.name} on libfuse {self._binding.libfuse}",
             started=self._started.isoformat(timespec="seconds"),
             requests=self._counters.snapshot(),
-            cache=self._reader.snapshot(),
+            cache=self._cached.snapshot()
+            | (self._prefetcher.snapshot() if self._prefetcher is not None else {}),
             listing=self._listing.snapshot(),
             spool=self._written.snapshot(),
             spool_directory=str(self._spool.directory),
@@ -183,6 +188,21 @@ class Daemon:
                 ExitCode.CONFIG,
             )
 
+    def _start_prefetching(self) -> Prefetcher | None:
+        if self._config.prefetch.at_once == 0:
+            return None
+        names = Names(self._listing.listed, self._listing.children, self._flatten)
+        whole_bytes = int(self._config.cache.whole_bytes)
+        return Prefetcher(self._cached, names, self._config.prefetch, whole_bytes=whole_bytes)
+
+    def _flatten(self, array: Prefix, objects: int) -> None:
+        self._listing.flatten(array, objects=objects)
+
+    def _watched_reader(self) -> Reader:
+        if self._prefetcher is None:
+            return self._cached
+        return PrefetchingReader(self._cached, self._prefetcher)
+
     def _open_spool(self) -> Spool:
         config = self._config.spool
         base = config.directory or state_home() / "spool"
@@ -227,7 +247,7 @@ class Daemon:
             publish=intake.publish,
             read_base=intake.read,
             failed=partial(self._failed, "drop box"),
-            settle_s=self._config.spool.settle_s,
+            settle_s=None,  # what was never renamed may be half a file: it is no drop
         )
         inner = DropBoxTree(
             dropbox_view.Parts(
@@ -276,8 +296,12 @@ class Daemon:
 
     def _drain(self) -> None:
         """After the unmount: everything that can go into the bucket goes."""
-        self._tree.drain()
-        late = self._jobs.drain(self._config.mount.drain_s)
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+        try:
+            self._tree.drain()
+        finally:
+            late = self._jobs.drain(self._config.mount.drain_s)
         if late:
             log.warning("conversions were cut off by the unmount", files=late)
 

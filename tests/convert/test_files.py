@@ -20,14 +20,19 @@ REFUSED = {
 #: xarray cannot decode these sources; the raw comparison stands alone.
 UNDECODABLE = {"CRM032_test1.nc", "ref_tst_compounds.nc"}
 FILES = real_files()
-ids = [path.name for path in FILES]
+#: 2000 variables: opening them one by one takes its time.
+SLOW = {"ref_hdf5_compat1.nc"}
+CASES = [
+    pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
+    for path in FILES
+]
 
 
 def test_the_files_of_the_repository_are_there() -> None:
     assert len([path for path in FILES if path.parent == DATA or (DATA / path.name).exists()]) == 8
 
 
-@pytest.mark.parametrize("source", FILES, ids=ids)
+@pytest.mark.parametrize("source", CASES)
 def test_equal_or_refused(source: Path, tmp_path: Path) -> None:
     store = tmp_path / "out.zarr"
     if source.name in REFUSED:
@@ -49,8 +54,8 @@ def test_the_file_that_xarray_cannot_write_opens(tmp_path: Path) -> None:
     convert_to(DATA / "sst.mnmean.nc", tmp_path / "sst.zarr")
     for mask in (True, False):
         with xr.open_zarr(tmp_path / "sst.zarr", mask_and_scale=mask, decode_cf=mask) as found:
-            assert found.sst.shape == (520, 89, 180) or found.sst.ndim == 3
-            assert found.load().sst.size > 0
+            assert found.sst.dims == ("time", "lat", "lon")
+            assert found.sst.load().notnull().any()
 
 
 def test_groups_are_kept(tmp_path: Path) -> None:

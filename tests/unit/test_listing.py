@@ -219,13 +219,16 @@ STEPS = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(STEPS, st.integers(1, 5))
+@given(STEPS, st.integers(1, 5), st.sampled_from([None, "", "a/"]))
 def test_after_the_ttl_the_listing_is_the_bucket(
-    steps: list[tuple[str, str]], page_rows: int
+    steps: list[tuple[str, str]], page_rows: int, flat: str | None
 ) -> None:
-    """Whatever was done here and elsewhere, and whatever was looked at in between."""
+    """Whatever was done here and elsewhere, whatever was looked at in between, flat or not."""
     world = World(page_rows=page_rows)
     listing = world.listing()
+    if flat is not None:
+        listing.flatten(Prefix(flat), objects=3)
+    kept: set[Prefix] = set()  # directories that were emptied here stay, and hide what they hid
     for action, name in steps:
         key = Key(name)
         listing.lookup(key.parent, key.name)
@@ -233,20 +236,21 @@ def test_after_the_ttl_the_listing_is_the_bucket(
             case "put":
                 listing.note_put(world.put(name)[0])
                 assert listing.lookup(key.parent, key.name) is not None
-            case "delete":
+            case "delete" if isinstance(listing.lookup(key.parent, key.name), ObjectMeta):
                 world.memory.delete(key)
                 listing.note_deleted(key)
+                kept.update(key.parent.lineage())
                 assert not isinstance(listing.lookup(key.parent, key.name), ObjectMeta)
             case "remote_put":
                 world.put(name)
             case "remote_delete":
                 world.memory.delete(key)
-            case _:
+            case "wait":
                 world.now_s += TTL_S / 3
     world.now_s += 2 * TTL_S
     for prefix in (ROOT, Prefix("a/"), Prefix("a/x/"), Prefix("b/")):
         page = world.memory.list_page(prefix, delimiter=True)
-        directories = {p.name for p in page.prefixes}
+        directories = {p.name for p in {*page.prefixes, *kept} if p and p.parent == prefix}
         files = {m.key.under(prefix): m for m in page.objects if m.key.name not in directories}
         found = {n: row for n, row in listing.children(prefix) if isinstance(row, ObjectMeta)}
         assert found == files
@@ -254,3 +258,47 @@ def test_after_the_ttl_the_listing_is_the_bucket(
             assert listing.lookup(prefix, name) == meta
         for name in directories:
             assert listing.lookup(prefix, name) == prefix.directory(name)
+
+
+def test_one_flat_page_answers_for_all_directories_of_an_array(world: World) -> None:
+    world.put("a/zarr.json", *(f"a/c/{t}/{y}/0" for t in range(20) for y in range(20)))
+    listing = world.listing()
+    listing.flatten(Prefix("a/"), objects=400)
+    assert listing.lookup(Prefix("a/"), "c") == Prefix("a/c/")
+    world.asked()
+    for t in range(20):
+        assert listing.lookup(Prefix("a/c/"), f"{t}") == Prefix(f"a/c/{t}/")
+        for y in range(20):
+            assert isinstance(listing.lookup(Prefix(f"a/c/{t}/{y}/"), "0"), ObjectMeta)
+        assert [name for name, _ in listing.children(Prefix(f"a/c/{t}/"))] == sorted(
+            f"{y}" for y in range(20)
+        )
+    assert listing.lookup(Prefix("a/c/"), "20") is None
+    assert world.asked() == []
+
+
+def test_a_look_up_in_a_large_array_asks_for_one_page_from_there_on() -> None:
+    world = World(page_rows=10)
+    world.put("a/zarr.json", *(f"a/c/{t:03}/{y}" for t in range(200) for y in range(3)))
+    listing = world.listing()
+    listing.flatten(Prefix("a/"), objects=600)
+    assert listing.lookup(Prefix("a/c/"), "100") == Prefix("a/c/100/")
+    assert isinstance(listing.lookup(Prefix("a/c/100/"), "2"), ObjectMeta)
+    assert isinstance(listing.lookup(Prefix("a/c/101/"), "0"), ObjectMeta)
+    assert world.asked() == ["list_page"]
+    assert [name for name, _ in listing.children(Prefix("a/"))] == ["c", "zarr.json"]
+
+
+def test_probes_of_the_other_zarr_version_are_answered_without_a_request(world: World) -> None:
+    listing = world.listing()
+    world.put("v2/.zgroup", "v3/zarr.json", "plain/file")
+    for prefix in ("v2/", "v3/", "plain/"):
+        listing.children(Prefix(prefix))
+    world.asked()
+    assert listing.lookup(Prefix("v2/"), "zarr.json") is None
+    assert listing.lookup(Prefix("v3/"), ".zmetadata") is None
+    assert listing.lookup(Prefix("v3/"), "zarr.json.aux.xml") is None
+    assert world.asked() == []
+    assert listing.lookup(Prefix("v2/"), ".zmetadata") is None
+    assert listing.lookup(Prefix("plain/"), "zarr.json") is None
+    assert world.asked() == ["head", "head"]

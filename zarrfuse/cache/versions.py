@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
-from zarrfuse.core.keys import ETag, Key, ObjectMeta, content_md5
+from zarrfuse.core.keys import ETag, Key, ObjectMeta, is_other_form
 from zarrfuse.errors import NotFound, VersionChanged
 from zarrfuse.store.base import Fetched, Get, Head
 
@@ -86,18 +86,12 @@ class VersionedGet:
             ) from error
 
     def _other_form(self, meta: ObjectMeta) -> ETag:
-        """The ETag that HEAD has for the same version, else VersionChanged.
-
-        Only an MD5 has another form. Without that, two versions of one size written in one second
-        could be taken for one.
-        """
+        """The ETag that HEAD has for the same version, else VersionChanged."""
         try:
             head = self._source.head(meta.key)
         except NotFound as error:
             raise VersionChanged(f"{meta.key}: the object is gone") from error
-        same_moment = _version(head)[2] == _version(meta)[2]
-        other_form = content_md5(meta.etag) is not None and content_md5(head.etag) is None
-        if not (head.size == meta.size and same_moment and other_form):
+        if not is_other_form(meta, head):
             raise VersionChanged(f"{meta.key}: {meta.etag} was replaced by {head.etag}", status=412)
         return head.etag
 

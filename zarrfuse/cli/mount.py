@@ -122,24 +122,36 @@ def _start_in_background(source: str, mountpoint: Path) -> int:
     A new process, not a fork: the object client's threads do not survive one.
     """
     log = log_path(mountpoint)
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     reading, writing = os.pipe()
-    with log.open("ab") as output:
-        log.chmod(0o600)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "zarrfuse", *sys.argv[1:], "--ready-fd", str(writing)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(writing,),
-            start_new_session=True,
-        )
-    os.close(writing)
-    word = read_word(reading)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with log.open("ab") as output:
+            log.chmod(0o600)
+            child = subprocess.Popen(
+                [sys.executable, "-m", "zarrfuse", *sys.argv[1:], "--ready-fd", str(writing)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(writing,),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise UserError(f"cannot write the log {log}: {error.strerror}", ExitCode.CONFIG) from None
+    finally:
+        os.close(writing)
+    try:
+        word = read_word(reading)
+    except BaseException:  # Ctrl-C: who asked for the mount does not want it any more
+        child.terminate()
+        raise
+    return _told(word, child, f"{source} is mounted on {mountpoint}", log)
+
+
+def _told(word: Word | None, child: subprocess.Popen[bytes], done: str, log: Path) -> int:
+    """What the daemon's word means to the user. UserError if there is no mount."""
     if word is None:
-        code = child.wait()
         raise UserError(
-            f"the daemon ended (code {code}) before the mount was live; see {log}",
+            f"the daemon ended (code {child.wait()}) before the mount was live; see {log}",
             ExitCode.SOFTWARE,
         )
     if word.error:
@@ -147,7 +159,7 @@ def _start_in_background(source: str, mountpoint: Path) -> int:
         raise UserError(word.error, ExitCode(word.code))
     for note in word.notes:
         click.echo(note)
-    click.echo(f"{source} is mounted on {mountpoint} (pid {word.pid}, log {log})")
+    click.echo(f"{done} (pid {word.pid}, log {log})")
     return ExitCode.OK
 
 

@@ -10,7 +10,7 @@ import click
 
 from zarrfuse.errors import ExitCode, UserError
 from zarrfuse.mount.life import unmount
-from zarrfuse.report.socket import ask, runtime_directory, socket_path
+from zarrfuse.report.socket import ask, daemon_behind, runtime_directory, socket_path
 from zarrfuse.report.status import Status
 from zarrfuse.spool.files import parked_in
 
@@ -29,24 +29,25 @@ def umount(mountpoint: Path, lazy: bool, wait_s: float | None) -> int:  # noqa: 
     Exit code 75: something could not be published; its bytes are kept, and named.
     """
     mountpoint = Path(os.path.abspath(mountpoint))  # noqa: PTH100 - resolving would ask a dead mount
-    status = ask(socket_path(runtime_directory(os.environ), mountpoint))
-    process = _open_process(status)
+    socket = socket_path(runtime_directory(os.environ), mountpoint)
+    status = ask(socket)
+    process = _open_process(daemon_behind(socket))
     unmount(mountpoint, lazy=lazy)
-    if status is None or process is None:
+    if process is None:
         return ExitCode.OK
     try:
         _await_end(process, mountpoint, wait_s)
     finally:
         os.close(process)
-    return _report_left(status)
+    return _report_left(status) if status is not None else ExitCode.OK
 
 
-def _open_process(status: Status | None) -> int | None:
+def _open_process(pid: int | None) -> int | None:
     """A descriptor of the daemon's process, which a new process of the same number is not."""
-    if status is None:
+    if pid is None:
         return None
     try:
-        return os.pidfd_open(status.pid)
+        return os.pidfd_open(pid)
     except ProcessLookupError:
         return None
 

@@ -145,3 +145,17 @@ def content_md5(etag: ETag) -> str | None:
     """The MD5 that an ETag states, or None where it states none (multipart, SLO, other stores)."""
     text = etag.lower()
     return str(text) if len(text) == 32 and set(text) <= set("0123456789abcdef") else None
+
+
+def is_other_form(listed: ObjectMeta, head: ObjectMeta) -> bool:
+    """Whether `head` is the version that a listing gave another ETag: a copied multipart object.
+
+    Its listing has the MD5 of its bytes, HEAD the form "...-N" (measured on Swift). Anything less
+    could take two versions of one size, written in one second, for one.
+    """
+    return (
+        head.size == listed.size
+        and head.modified_ns // 10**9 == listed.modified_ns // 10**9
+        and content_md5(listed.etag) is not None
+        and content_md5(head.etag) is None
+    )

@@ -20,7 +20,7 @@ import structlog
 
 from zarrfuse.convert.frames import Progress
 from zarrfuse.core.keys import Key, Prefix
-from zarrfuse.errors import ConversionCrashed, ConversionError, ZarrfuseError
+from zarrfuse.errors import ConversionCrashed, ConversionError, SpoolError, ZarrfuseError
 from zarrfuse.spool.files import SpoolFile
 
 log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ class Convert(Protocol):
 
 
 class Jobs:
-    """Thread-safe; `_lock` guards the table and is not held while a conversion runs."""
+    """Thread-safe; `_lock` guards the tables and is not held while a conversion runs."""
 
     def __init__(
         self,
@@ -92,18 +92,26 @@ class Jobs:
         self._clock = clock
         self._lock = threading.Lock()
         self._jobs: dict[Key, Job] = {}
+        self._leaving: dict[Key, Job] = {}
+        """The latest job of each key that is shown no more and may not have ended yet."""
         self._numbers = itertools.count(1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="convert")
 
     def submit(self, key: Key, file: SpoolFile, mtime_ns: int) -> Job:
         """Queues the bytes of `file` as they are now; they are durable when this returns."""
         own = file.fork()
-        own.sync()
+        try:
+            own.sync()
+        except SpoolError:
+            own.remove()
+            raise
         job = Job(key, next(self._numbers), own, own.size, mtime_ns)
         with self._lock:
-            before = self._jobs.get(key)
-            self._jobs[key] = job
-        self._start(job, before)
+            before = self._replace(key, job)
+            # Under the lock: a job waits for the one before it, which must stand before it in the
+            # queue, or a single worker would wait for ever.
+            future = self._pool.submit(self._run, job, before)
+        future.add_done_callback(_raise_defects)
         return job
 
     def find(self, key: Key) -> Job | None:
@@ -124,18 +132,23 @@ class Jobs:
         """Its owner removed the file: cancelled if it is not done, and not shown any more."""
         with self._lock:
             job = self._jobs.pop(key, None)
+            if job is not None:
+                job.cancel.set()
+                self._note_leaving(job)
         if job is not None:
-            self._let_go(job)
+            self._remove_when_over(job)
 
     def fail(self, key: Key, file: SpoolFile, error: ConversionError) -> None:
         """A file that needs no converter to be refused."""
+        own = file.fork()
+        job = Job(key, next(self._numbers), own, own.size, time.time_ns())
         with self._lock:
-            before = self._jobs.get(key)
-            job = Job(key, next(self._numbers), file.fork(), file.size, time.time_ns())
-            self._jobs[key] = job
-        if before is not None:
-            self._let_go(before)
+            before = self._replace(key, job)
+            for earlier in before:
+                self._note_leaving(earlier)
         self._end(job, State.FAILED, error)
+        for earlier in before:
+            self._remove_when_over(earlier)
 
     def drain(self, deadline_s: float) -> int:
         """Waits for what is queued and running, then cancels the rest; how many were cancelled."""
@@ -146,26 +159,34 @@ class Jobs:
         for job in late:
             job.cancel.set()
         self._pool.shutdown(wait=True)
-        for job in late:
+        cut_off = [job for job in late if job.state is State.CANCELLED]
+        for job in cut_off:
             job.file.park("unmounted before its conversion had ended")
-        return len(late)
+        return len(cut_off)
 
-    def _start(self, job: Job, before: Job | None) -> None:
-        if before is not None:
-            before.cancel.set()
-        future: Future[None] = self._pool.submit(self._run, job, before)
-        future.add_done_callback(_raise_defects)
+    def _replace(self, key: Key, job: Job) -> list[Job]:
+        """Puts `job` into the table; those that must have ended before it begins, cancelled."""
+        before = [j for j in (self._leaving.get(key), self._jobs.get(key)) if j is not None]
+        self._jobs[key] = job
+        for earlier in before:
+            earlier.cancel.set()
+        return before
 
-    def _run(self, job: Job, before: Job | None) -> None:
-        if before is not None:
-            before.over.wait()  # it ends soon: it was cancelled
-            self._let_go(before)
+    def _note_leaving(self, job: Job) -> None:
+        """A job ends after those before it: the latest that has not ended stands for all."""
+        if not job.over.is_set():
+            self._leaving[job.key] = job
+
+    def _run(self, job: Job, before: list[Job]) -> None:
+        for earlier in before:
+            earlier.over.wait()  # it ends soon: it was cancelled
+            self._remove(earlier)
         if job.cancel.is_set():
             self._end(job, State.CANCELLED, None)
             return
         job.state = State.CONVERTING
-        stamp = job.file.stamp()
         try:
+            stamp = job.file.stamp()
             job.objects = self._convert(job)
             if job.file.stamp() != stamp:
                 raise ConversionCrashed(
@@ -185,25 +206,36 @@ class Jobs:
         job.ended_at = self._clock()
         job.state = state
         log.info("conversion ended", file=job.key, state=state.value, error=str(error or ""))
-        if state is State.DONE:
-            job.file.remove()
-        elif state is State.FAILED:
-            job.file.mark_parked(str(error))
-        job.over.set()
+        try:
+            if state is State.DONE:
+                job.file.remove()
+            elif state is State.FAILED:
+                job.file.mark_parked(str(error))
+        except SpoolError as trouble:  # the outcome stands; what is left the next start parks
+            log.warning("the spool did not follow", file=job.key, error=str(trouble))
+        finally:
+            job.over.set()  # whoever waits must hear of it, whatever happens here
 
-    def _let_go(self, job: Job) -> None:
+    def _remove_when_over(self, job: Job) -> None:
         """Nobody will ask for this job any more: its bytes go, once no converter reads them."""
-        job.cancel.set()
 
         def remove() -> None:
             job.over.wait()
-            if job.state is not State.DONE:
-                job.file.remove()
+            self._remove(job)
 
         if job.over.is_set():
             remove()
         else:
             threading.Thread(target=remove, name="let-go", daemon=True).start()
+
+    def _remove(self, job: Job) -> None:
+        with self._lock:
+            if self._leaving.get(job.key) is job:
+                del self._leaving[job.key]
+        try:
+            job.file.remove()
+        except SpoolError as trouble:
+            log.warning("a dropped file was not removed", file=job.key, error=str(trouble))
 
     def _expire(self) -> None:
         """Ended jobs are shown for a while, failed ones until their owner removes them."""

@@ -52,6 +52,9 @@ class Directory:
         self._rows.pop(position, None)
         self.vanished.discard(position)
 
+    def __contains__(self, position: object) -> bool:
+        return position in self._rows
+
     def find(self, name: str) -> Row | None:
         """The row of that name; a directory hides an object of the same name."""
         row: Row | None = self._rows.get(f"{name}/") or self._rows.get(name)

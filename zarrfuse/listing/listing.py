@@ -19,13 +19,18 @@ import structlog
 from cachetools import LRUCache
 
 from zarrfuse.core.keys import Key, ObjectMeta, Prefix, is_file_name
+from zarrfuse.core.zarr.names import is_impossible
 from zarrfuse.errors import NotFound
 from zarrfuse.listing.directory import Directory, Row
+from zarrfuse.listing.flat import FlatPage
 from zarrfuse.listing.spans import Span, just_before
+from zarrfuse.listing.turns import Turns
 from zarrfuse.store.base import Head, ListPages, Page
 
 log = structlog.get_logger(__name__)
 
+#: An array of at most so many pages is listed whole when the first of its chunks is looked up.
+_WHOLE_PAGES = 4
 #: Directories whose rows are kept; the least recently used is forgotten first.
 MAX_DIRECTORIES = 10_000
 
@@ -43,7 +48,8 @@ class _Own:
 
 
 class Listing:
-    """Thread-safe. `_lock` guards the memory below; no request is made under it.
+    """Thread-safe. `_lock` guards the memory below; no request is made under it. `_turns` lets one
+    thread at a time ask for a page of the same directory, so that the next finds it answered.
 
     `ttl_s`: a change made elsewhere is seen within this; listings are used for half of it, the
     kernel may keep what it was told for the other half. `settle_s`: see config.Listing.
@@ -67,28 +73,39 @@ class Listing:
         self._clock = clock
         self._now_ns = now_ns
         self._lock = threading.Lock()
+        self._turns = Turns()
         self._directories: LRUCache[Prefix, Directory] = LRUCache(MAX_DIRECTORIES)
         self._own: dict[Prefix, dict[str, _Own]] = {}
         self._own_order: deque[tuple[Prefix, str, _Own]] = deque()
         self._virtual: dict[Prefix, set[str]] = {}
         self._sized: LRUCache[tuple[Key, str], ObjectMeta] = LRUCache(MAX_DIRECTORIES)
         self._hidden: set[str] = set()
+        self._flat: LRUCache[Prefix, bool] = LRUCache(MAX_DIRECTORIES)
 
     # What stands there ---------------------------------------------------------------------
 
     def lookup(self, parent: Prefix, name: str) -> Row | None:
         """The file's meta, the directory's prefix, or None. At most one LIST and one HEAD."""
-        known, row = self._recall(parent, name)
-        if not known:
-            self._fetch(parent, just_before(name))
-            known, row = self._recall(parent, name)
-        if not known:  # a thousand names lie between `name` and `name/`
-            self._fetch(parent, just_before(f"{name}/"))
-            _, row = self._recall(parent, name)
+        row = self.listed(parent, name)
         if row is None and self._in_doubt(parent, name):
             row = self._confirm(parent.file(name))
         if isinstance(row, ObjectMeta) and row.size == 0:
             row = self._with_true_size(row)
+        return row
+
+    def listed(self, parent: Prefix, name: str) -> Row | None:
+        """As `lookup`, by listings alone: an absence or a size of 0 is not asked about."""
+        known, row = self._recall(parent, name)
+        if known:
+            return row
+        with self._turns.of(self._flat_root(parent) or parent):
+            known, row = self._recall(parent, name)
+            if not known:
+                self._fetch(parent, just_before(name))
+                known, row = self._recall(parent, name)
+            if not known:  # a thousand names lie between `name` and `name/`
+                self._fetch(parent, just_before(f"{name}/"))
+                _, row = self._recall(parent, name)
         return row
 
     def remembered(self, parent: Prefix, name: str) -> Row | None:
@@ -101,7 +118,10 @@ class Listing:
 
     def children(self, prefix: Prefix) -> list[tuple[str, Row]]:
         """Every entry of a directory by name, sorted; lists what is not known yet."""
-        while (after := self._first_gap(prefix)) is not None:
+        # From the beginning of the question: the first of many pages grows too old to be used
+        # again before the last has come, and listing would never end.
+        since = self._since()
+        while (after := self._first_gap(prefix, since)) is not None:
             self._fetch(prefix, after)
         with self._lock:
             rows = dict(self._directory(prefix).rows())
@@ -110,12 +130,27 @@ class Listing:
         return sorted(rows.items())
 
     def walk(self, prefix: Prefix) -> Iterator[ObjectMeta]:
-        """Every object below `prefix`, as the bucket lists it now, without our memory."""
+        """Every object below `prefix`, as the bucket lists it now, with our own changes laid over:
+        a listing that lags behind must not hide what we put, nor show what we deleted."""
+        put, deleted = self._own_below(prefix)
         after: str | None = ""
         while after is not None:
             page = self._source.list_page(prefix, after=after, limit=self._page_rows)
-            yield from page.objects
+            for meta in page.objects:
+                if meta.key not in deleted:
+                    yield put.pop(meta.key, meta)
             after = page.next_after
+        yield from put.values()
+
+    def flatten(self, prefix: Prefix, *, objects: int) -> None:
+        """Below `prefix` one page tells of all levels from now on: the chunks of a Zarr array lie
+        in many small directories, and a request for each would cost as much as for each chunk.
+
+        With about `objects` below it that are few pages, they are asked for together: a reader
+        that goes backwards would else need a page for each name.
+        """
+        with self._lock:
+            self._flat[prefix] = objects <= _WHOLE_PAGES * self._page_rows
 
     # What we changed ourselves -------------------------------------------------------------
 
@@ -147,11 +182,12 @@ class Listing:
             self._directories.pop(prefix, None)
             self._keep_virtual(prefix.parent)
 
-    def forget(self, prefix: Prefix) -> None:
-        """Drops what is known of one directory: something there was not as listed."""
+    def forget(self, key: Key) -> None:
+        """Drops what is known of an object's directory: it was not as listed. Our own changes to
+        its neighbours are still believed."""
         with self._lock:
-            self._directories.pop(prefix, None)
-            self._own.pop(prefix, None)
+            self._directories.pop(key.parent, None)
+            self._own.get(key.parent, {}).pop(key.name, None)
 
     def snapshot(self) -> dict[str, int]:
         """Counts for the status report."""
@@ -174,12 +210,16 @@ class Listing:
             known = directory.knows(name, self._since()) or own is not None
             return known, directory.find(name)
 
-    def _first_gap(self, prefix: Prefix) -> str | None:
+    def _first_gap(self, prefix: Prefix, since: float) -> str | None:
         with self._lock:
-            return self._directory(prefix).spans.gap(self._since())
+            return self._directory(prefix).spans.gap(since)
 
     def _fetch(self, prefix: Prefix, after: str) -> None:
         """Asks for the page of names behind `after` and takes it in."""
+        root = self._flat_root(prefix)
+        if root is not None:
+            self._fetch_flat(root, prefix, after)
+            return
         sent_at = self._clock()
         page = self._source.list_page(
             prefix,
@@ -193,6 +233,42 @@ class Listing:
             directory = self._directory(prefix)
             directory.merge(Span(after, last, sent_at), rows)
             self._overlay(directory)
+
+    def _flat_root(self, prefix: Prefix) -> Prefix | None:
+        with self._lock:
+            return next((here for here in prefix.lineage() if here in self._flat), None)
+
+    def _fetch_flat(self, root: Prefix, prefix: Prefix, after: str) -> None:
+        """Asks for a page of all keys below `root`, from that place on, or for all pages of a small
+        root; each may fill many directories."""
+        with self._lock:
+            whole = self._flat.get(root, False)
+        start: str | None = root if whole else f"{prefix}{after}"
+        while start is not None:
+            start = self._fetch_flat_page(root, prefix, start)
+            if not whole:
+                return
+
+    def _fetch_flat_page(self, root: Prefix, asked: Prefix, start: str) -> str | None:
+        """One page; where the next begins."""
+        sent_at = self._clock()
+        page = self._source.list_page(root, after=start, limit=self._page_rows)
+        told = FlatPage(root, start, page.next_after, sent_at)
+        for meta in page.objects:
+            if all(is_file_name(name) for name in meta.key.under(root).split("/")[:-1]):
+                self._admit_flat(told, meta)
+        with self._lock:
+            for here, span, rows in told.directories(asked):
+                directory = self._directory(here)
+                directory.merge(span, rows)
+                self._overlay(directory)
+        return page.next_after
+
+    def _admit_flat(self, told: FlatPage, meta: ObjectMeta) -> None:
+        rows: dict[str, Row] = {}
+        if meta.key.name:
+            self._admit(rows, meta.key.name, meta)
+        told.add(meta.key.parent, rows)
 
     def _rows_of(self, prefix: Prefix, page: Page) -> dict[str, Row]:
         """Rows by position; keys that cannot be file names are counted and left out."""
@@ -265,10 +341,27 @@ class Listing:
         changes = self._own.get(parent, {})
         return changes.get(f"{name}/") or changes.get(name)
 
+    def _own_below(self, prefix: Prefix) -> tuple[dict[Key, ObjectMeta], set[Key]]:
+        """The objects under `prefix` that we put, and those that we deleted, of late."""
+        put: dict[Key, ObjectMeta] = {}
+        deleted: set[Key] = set()
+        with self._lock:
+            self._expire_own()
+            for parent, changes in self._own.items():
+                if not parent.startswith(prefix):
+                    continue
+                for position, own in changes.items():
+                    if isinstance(own.row, ObjectMeta):
+                        put[own.row.key] = own.row
+                    elif own.row is None:
+                        deleted.add(Key(parent + position))
+        return put, deleted
+
     def _directory(self, prefix: Prefix) -> Directory:
         directory = self._directories.get(prefix)
         if directory is None:
             directory = self._directories[prefix] = Directory(prefix)
+            self._overlay(directory)  # one that was crowded out must not lose what we put there
         return directory
 
     def _since(self) -> float:
@@ -285,6 +378,8 @@ class Listing:
             directory = self._directory(parent)
             if name in directory.vanished:
                 return True
+            if is_impossible(name, directory):
+                return False
             live = directory.newest_ns > self._now_ns() - self._settle_ns
             return live and not directory.made_here
 

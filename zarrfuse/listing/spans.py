@@ -72,7 +72,7 @@ def just_before(position: str) -> str:
     if not position:
         return ""
     head, last = position[:-1], ord(position[-1])
-    if last == 0:
+    if last <= 1:  # a NUL is in no key, and no server takes one
         return head
     previous = 0xD7FF if last == 0xE000 else last - 1  # below the surrogates, which no key has
     return head + chr(previous) + _HIGHEST

@@ -132,7 +132,9 @@ def _libfuse3_class(module: ModuleType) -> Any:
             """Answers sizes and times with the names (readdirplus): no look-up per name follows."""
             plus = _FILL_DIR_PLUS if flags & _READDIR_PLUS else 0
             row = module.c_stat()
-            listed = self.operations.entry_stats(path.decode(), fip.contents.fh, offset)
+            listed = self.operations.entry_stats(
+                path.decode(), fip.contents.fh, offset, told=plus != 0
+            )
             for number, (name, stat) in enumerate(listed, offset + 1):
                 module.set_st_attrs(row, stat, use_ns=True)
                 if filler(buf, _encoded(name), row, number, plus) != 0:

@@ -22,6 +22,7 @@ import structlog
 
 from zarrfuse.errors import ExitCode, UserError
 from zarrfuse.mount.binding import Binding
+from zarrfuse.mount.kernel import raise_read_ahead
 from zarrfuse.mount.operations import Operations, Ownership
 from zarrfuse.tree.base import Tree
 
@@ -139,10 +140,12 @@ def _await_mount(mountpoint: Path, ready: Callable[[], None]) -> None:
     until = time.monotonic() + _READY_DEADLINE_S
     while time.monotonic() < until:
         if mountpoint.is_mount():
+            raise_read_ahead(mountpoint)
             ready()
             return
         time.sleep(0.01)
-    log.error("the mount did not answer", mountpoint=str(mountpoint))
+    log.error("the mount did not answer; it is ended", mountpoint=str(mountpoint))
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _mountpoint_problem(mountpoint: Path, error: OSError) -> str:

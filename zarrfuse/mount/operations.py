@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ _BLOCK_BYTES = 1024**2
 #: df shows a bucket as this large and this empty; its true limit is not known without a request.
 _SHOWN_BYTES = 1024**5
 _FRAGMENT_BYTES = 4096
+#: utimensat(2): in the place of nanoseconds, with zero seconds, as libfuse 3 passes them on. A true
+#: time has less than 10**9 nanoseconds in a second, so that it is none of these before 1.07 s.
+_UTIME_NOW = (1 << 30) - 1
+_UTIME_OMIT = (1 << 30) - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,12 @@ class Operations:
         self._tree.attributes(path)
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> None:
-        if times is not None:
-            self._tree.set_time(path, times[1])
+        """`times` as the bindings give them: libfuse's UTIME_NOW and UTIME_OMIT are added in."""
+        mtime_ns = _UTIME_NOW if times is None else times[1]
+        if mtime_ns == _UTIME_NOW:
+            mtime_ns = time.time_ns()
+        if mtime_ns != _UTIME_OMIT:
+            self._tree.set_time(path, mtime_ns)
 
     # Files ---------------------------------------------------------------------------------
 
@@ -132,7 +141,7 @@ class Operations:
         how = self._opening(info.flags, mode=0)
         handle = self._tree.open(path, how)
         shown = handle.attributes
-        if how.read_only and self._pages.told_otherwise(path, shown.size, shown.version):
+        if not how.truncate and self._pages.told_otherwise(path, shown.size, shown.version):
             # The kernel would cut the file at the size it knows. ESTALE makes it look again.
             self._pages.forget(path)
             handle.release()
@@ -147,7 +156,9 @@ class Operations:
         return self._opened(info).handle.read(offset, size)
 
     def write(self, path: str | None, data: bytes, offset: int, info: Any) -> int:
-        return self._opened(info).handle.write(offset, data)
+        opened = self._opened(info)
+        self._pages.changed(opened.path)
+        return opened.handle.write(offset, data)
 
     def truncate(self, path: str, length: int, info: Any = None) -> None:
         if info is not None and info.fh in self._handles:
@@ -165,8 +176,10 @@ class Operations:
         opened = self._opened(info)
         with self._lock:
             del self._handles[info.fh]
-        opened.handle.release()
-        self._pages.closed(opened.path, opened.version)
+        try:
+            opened.handle.release()
+        finally:
+            self._pages.closed(opened.path, opened.version)
 
     # Directories ---------------------------------------------------------------------------
 
@@ -193,16 +206,19 @@ class Operations:
             yield name, self._owner.mode(shown)
 
     def entry_stats(
-        self, path: str, number: int, offset: int
+        self, path: str, number: int, offset: int, *, told: bool = True
     ) -> Iterator[tuple[str, dict[str, int]]]:
-        """Name and stat of the entries from `offset` on; the same listing for all offsets."""
+        """Name and stat of the entries from `offset` on; the same listing for all offsets.
+
+        `told`: whether the kernel takes the stats (readdirplus), or the names only.
+        """
         # libfuse numbers the other entries itself; readdir(3) drops what has no number.
         here = self._stat(Attributes(is_directory=True, size=0, mtime_ns=0)) | {"st_ino": 1}
         yield from [(".", here), ("..", here)][offset:]
         listed = self._entries(path, number, again=offset == 0)
         parent = path.rstrip("/")
         for name, shown in itertools.islice(listed, max(0, offset - 2), None):
-            yield name, self._tell(f"{parent}/{name}", shown)
+            yield name, self._tell(f"{parent}/{name}", shown) if told else self._stat(shown)
 
     def mkdir(self, path: str, mode: int) -> None:
         self._tree.mkdir(path)

@@ -68,6 +68,11 @@ class PageCache:
             told = self._told.get(path)
         return told is not None and told[1] != "" and told != (size, version)
 
+    def changed(self, path: str) -> None:
+        """A program writes: the kernel's pages are no version's, also if the bucket refuses it."""
+        with self._lock:
+            self._filled[path] = ""
+
     def forget(self, path: str) -> None:
         """The path names another file from now on, or none."""
         with self._lock:

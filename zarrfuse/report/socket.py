@@ -10,9 +10,10 @@ import hashlib
 import os
 import socket
 import stat
+import struct
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -64,6 +65,11 @@ class StatusServer:
         old = os.umask(0o177)
         try:
             self._socket.bind(str(path))
+        except OSError as error:
+            raise UserError(
+                f"cannot make the status socket {path}: {error}; is XDG_RUNTIME_DIR too long?",
+                ExitCode.CONFIG,
+            ) from None
         finally:
             os.umask(old)
         self._socket.listen()
@@ -96,16 +102,38 @@ class StatusServer:
 def ask(path: Path) -> Status | None:
     """The status of the daemon behind a socket, or None where none answers."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(_ANSWER_DEADLINE_S)
-            client.connect(str(path))
+        with _connected(path) as client:
             document = b"".join(iter(lambda: client.recv(65536), b""))
         return Status.model_validate_json(document)
     except (OSError, ValidationError):
         return None
 
 
+def daemon_behind(path: Path) -> int | None:
+    """The process that listens on a socket, as the kernel knows it; None where none does.
+
+    Also of a daemon that is too busy to tell its status.
+    """
+    try:
+        with _connected(path) as client:
+            size = struct.calcsize("3i")
+            pid, _, _ = struct.unpack(
+                "3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+            )
+    except OSError:
+        return None
+    return int(pid)
+
+
 def ask_all(directory: Path) -> list[Status]:
     """Every daemon of this user that answers, by mount point."""
     found = [ask(path) for path in sorted(directory.glob("*.sock"))]
     return sorted((s for s in found if s is not None), key=lambda s: s.mountpoint)
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_ANSWER_DEADLINE_S)
+        client.connect(str(path))
+        yield client

@@ -2,7 +2,7 @@
 
 Owns the local files and their side files; knows no bucket and no handle. Each file `ID.data` has a
 side file `ID.json` that names its key, the ETag that stood there, its state and its format version.
-One daemon at a time uses a spool (flock).
+One daemon at a time uses a spool (flock). Bytes whose side file is lost or damaged are parked.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,10 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from zarrfuse.core.keys import ETag, Key
 from zarrfuse.errors import Busy, SpoolError, SpoolFull
 
+log = structlog.get_logger(__name__)
+
 FORMAT = 1
+#: The key shown for bytes whose side file cannot be read: a "?" that no tool takes for a path.
+UNKNOWN_KEY = "?"
 #: Free space is looked at again after so many written bytes.
 _CHECK_BYTES = 8 * 1024**2
 
@@ -58,22 +65,34 @@ class SpoolFile:
         self._note = note
         self.path = path
         self._unchecked = _CHECK_BYTES
+        self._closing = threading.Lock()  # alone; so that a descriptor is closed once
+        self._fd = -1
         create = os.O_CREAT | os.O_EXCL
-        with _disk_errors():
-            if share is not None:
-                os.link(share.path, path)
-                create = 0
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | create, 0o600)
-            self.size = os.fstat(self._fd).st_size
-        self._write_note()
+        try:
+            with _disk_errors():
+                if share is not None:
+                    os.link(share.path, path)
+                    create = 0
+                self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | create, 0o600)
+                self.size = os.fstat(self._fd).st_size
+            self._write_note()
+        except SpoolError:
+            self._close()
+            _unlink(path)
+            raise
 
     @property
     def key(self) -> Key:
         return Key(self._note.key)
 
     def read(self, offset: int, size: int) -> bytes:
+        """SpoolError once the file was removed, also while this reads."""
+        fd = self._fd
         with _disk_errors():
-            return os.pread(self._fd, size, offset)
+            data = os.pread(fd, size, offset)
+        if self._fd != fd:  # closed meanwhile: the number may have been another file's by then
+            raise SpoolError(f"spool: {self.path.name} was removed while it was read")
+        return data
 
     def write(self, offset: int, data: bytes) -> int:
         """Takes all of `data`, or raises SpoolFull and may have taken a part."""
@@ -92,9 +111,10 @@ class SpoolFile:
         self.size = size
 
     def sync(self) -> None:
-        """The bytes survive a power loss."""
+        """The bytes, and what they are to become, survive a power loss."""
         with _disk_errors():
             os.fsync(self._fd)
+            _sync_path(self._note_path)
             self._spool.sync_directory()
 
     def rename(self, key: Key) -> None:
@@ -118,26 +138,27 @@ class SpoolFile:
     def mark_parked(self, reason: str) -> None:
         """The bytes wait for a person from now on, also after a crash."""
         self._note = replace(self._note, state="parked", reason=reason)
-        self.sync()
         self._write_note()
-        self._spool.sync_directory()
+        self.sync()
 
     def park(self, reason: str) -> None:
         """Keeps the bytes for a person and lets go of the file."""
-        self.mark_parked(reason)
-        self._close()
+        try:
+            self.mark_parked(reason)
+        finally:  # a note that could not be written says "open": the next start parks it
+            self._close()
 
     def remove(self) -> None:
         """The bytes are not wanted here any more."""
         self._close()
         with _disk_errors():
-            self.path.unlink(missing_ok=True)
-            self.path.with_suffix(".json").unlink(missing_ok=True)
+            _unlink(self.path)
 
     def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._closing:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _reserve(self, count: int) -> None:
         self._unchecked += count
@@ -145,8 +166,12 @@ class SpoolFile:
             self._unchecked = 0
             self._spool.check_room(count)
 
+    @property
+    def _note_path(self) -> Path:
+        return self.path.with_suffix(".json")
+
     def _write_note(self) -> None:
-        _write_note(self.path.with_suffix(".json"), self._note)
+        _write_note(self._note_path, self._note)
 
 
 class Spool:
@@ -164,7 +189,7 @@ class Spool:
         except BlockingIOError:
             os.close(self._lock_fd)
             raise Busy(f"another zarrfuse uses the spool {directory}") from None
-        self._park_leftovers()
+        self.park_leftovers()
 
     def create(self, key: Key, base: ETag | None) -> SpoolFile:
         """A new empty file for what is to become `key`, where the version `base` stands now."""
@@ -188,17 +213,16 @@ class Spool:
             raise SpoolFull(f"the disk of {self.directory} has less than {floor:.0f} bytes left")
 
     def sync_directory(self) -> None:
-        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with _disk_errors():
+            _sync_path(self.directory)
 
     def close(self) -> None:
         os.close(self._lock_fd)
 
-    def _park_leftovers(self) -> None:
-        """What a daemon that died has left behind was never closed: it waits for a person."""
+    def park_leftovers(self) -> None:
+        """What is still "open" while no daemon works on it was never closed, or never published:
+        it waits for a person. For the start, and for the end of a drain."""
+        _drop_scraps(self.directory)
         for path, note in list(_notes(self.directory)):
             if note.state == "open":
                 reason = "the daemon ended before this file was closed"
@@ -210,17 +234,66 @@ def parked_in(directory: Path) -> list[Parked]:
     found = []
     for path, note in _notes(directory):
         data = path.with_suffix(".data")
-        if note.state == "parked" and data.exists():
+        if note.state != "parked":
+            continue
+        # A file may be published and removed between the listing and the looking.
+        with suppress(FileNotFoundError):
             size = data.stat().st_size
             found.append((note.created_s, Parked(Key(note.key), size, note.reason, data)))
     return [parked for _, parked in sorted(found, key=lambda pair: pair[0])]
 
 
 def _notes(directory: Path) -> Iterator[tuple[Path, Note]]:
+    """The side file of each file, read or, where it cannot be, made up."""
     for path in directory.glob("*.json"):
-        # A file may be published and removed between the listing and the reading.
         with suppress(FileNotFoundError):
-            yield path, Note(**json.loads(path.read_text()))
+            yield path, _read_note(path)
+
+
+def _read_note(path: Path) -> Note:
+    """A damaged note, or one of another format, hides no bytes and stops no start."""
+    try:
+        found = json.loads(path.read_text())
+        note = Note(**found)
+        if note.format == FORMAT and isinstance(note.key, str) and isinstance(note.reason, str):
+            return replace(note, created_s=float(note.created_s))
+        problem = f"it has the format {note.format}"
+    except (ValueError, TypeError) as error:
+        problem = str(error)
+    reason = f"its side file {path.name} cannot be read: {problem}"
+    return Note(UNKNOWN_KEY, None, "parked", reason, path.stat().st_mtime)
+
+
+def _drop_scraps(directory: Path) -> None:
+    """After a crash at the making of a file: bytes without a note get one, empty ones go."""
+    with _disk_errors():
+        for path in directory.glob("*.new"):
+            path.unlink()
+        for path in directory.glob("*.data"):
+            note = path.with_suffix(".json")
+            found = path.stat()
+            if note.exists():
+                continue
+            if found.st_size == 0:
+                path.unlink()
+                continue
+            log.warning("bytes in the spool without a side file", path=str(path))
+            reason = "its side file is missing"
+            _write_note(note, Note(UNKNOWN_KEY, None, "parked", reason, found.st_mtime))
+
+
+def _unlink(data: Path) -> None:
+    """The note last: without its bytes it says nothing, the bytes without it not whose they are."""
+    data.unlink(missing_ok=True)
+    data.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _sync_path(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write_note(path: Path, note: Note) -> None:

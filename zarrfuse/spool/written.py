@@ -4,9 +4,9 @@ Owns the rules of docs/SEMANTICS.md on close, fsync, release and temporary names
 and a `publish` callable; nothing of paths, kernels or what publication means (an object, or a
 conversion).
 
-Lock order: the registry's lock, then nothing; a file's lock, then the registry's. A file's lock is
-held while its bytes are published, because a write would change them; size and names are read
-without it, so that stat never waits for an upload.
+Lock order: the registry's lock, then nothing; a file's lock, then the registry's; never two files'
+locks. A file's lock is held while its bytes are published, moved or removed, because a write would
+change them; size and names are read without it, so that stat never waits for an upload.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -42,14 +43,27 @@ class Rules:
     """What the registry is built from.
 
     `read_base` gives the bytes [start, stop) of a published version; `failed` is told of errors
-    that no program can be given any more.
+    that no program can be given any more. `settle_s` None: a likely temporary name is never
+    published by itself.
     """
 
     spool: Spool
     publish: Publish
     read_base: Callable[[ObjectMeta, int, int], bytes]
     failed: Callable[[Key, ZarrfuseError], None]
-    settle_s: float
+    settle_s: float | None
+
+
+Copy = Callable[[Key, Key], ObjectMeta]
+
+
+@dataclass(frozen=True, slots=True)
+class OldName:
+    """What becomes of the published object under a file's old name: `copy` gives it the new one
+    if nothing was written since (None: it is published again); `remove` is called last."""
+
+    copy: Copy | None
+    remove: Callable[[Key], None]
 
 
 class WrittenFile:
@@ -97,6 +111,11 @@ class WrittenFile:
             version=base.etag if base is not None and not self.dirty else "",
         )
 
+    @property
+    def is_as_published(self) -> bool:
+        """Whether the bucket has its bytes, under its name."""
+        return self.base is not None and not self.dirty and self.temporary is None
+
     def start_empty(self) -> None:
         """Created, or opened with O_TRUNC: whatever stood there is to be replaced."""
         with self.lock:
@@ -143,20 +162,19 @@ class WrittenFile:
                 self._reason = str(error)
                 raise
 
-    def publish_as(self, key: Key) -> None:
-        """rename(): published under its final name, which it has from now on."""
+    def publish_as(self, key: Key, copy: Copy | None) -> None:
+        """rename(): published under its final name, which it has from now on. By `copy`, if given,
+        where the bucket has the bytes already."""
         with self.lock:
-            meta = self._send(key)
-            self.moved(key, meta)
-            self._registry.note_time(self, meta)
-
-    def moved(self, key: Key, meta: ObjectMeta) -> None:
-        """What stands in the bucket as `key` is this file, byte for byte."""
-        with self.lock:
+            if copy is not None and self.is_as_published:
+                meta = copy(self.key, key)
+            else:
+                meta = self._send(key)
             self.key, self.base, self.temporary = key, meta, None
             self.dirty, self.visible = False, True
             if self._file is not None:
                 self._file.rename(key)
+            self._registry.note_time(self, meta)
 
     def publish_copy(self, key: Key) -> None:
         """link(): published under another name only if nothing has it; keeps its own."""
@@ -169,23 +187,31 @@ class WrittenFile:
             take(self._spooled(keep=None))
             self.dirty = False
 
-    def move(self, key: Key) -> None:
-        """rename() to another temporary name: nothing leaves the spool."""
+    def move(self, key: Key, remove: Callable[[], None]) -> None:
+        """rename() to a temporary name: all bytes are in the spool before the old name goes."""
         with self.lock:
-            self.key = key
-            self._spooled(keep=None).rename(key)
-            self.temporary = temporary_by_name(key.name)
+            file = self._spooled(keep=None)
+            remove()
+            file.rename(key)
+            self.key, self.base = key, None
+            self.dirty, self.temporary = True, temporary_by_name(key.name)
 
     def close_spool(self) -> None:
         """No handle is left: keeps the bytes where they are still needed, else drops them."""
         with self.lock:
-            if self._file is None:
+            file, self._file = self._file, None
+            if file is None:
                 return
             if self.dirty and not self.unlinked:
-                self._file.park(self._reason or "not published when its last handle was closed")
+                file.park(self._reason or "not published when its last handle was closed")
             else:
-                self._file.remove()
-            self._file = None
+                file.remove()
+
+    def cut_off(self) -> None:
+        """Unmounted while programs write it: half a file is never published, but kept."""
+        with self.lock:
+            self._reason = "unmounted while a program was writing it"
+            self.close_spool()
 
     def _send(self, key: Key) -> ObjectMeta:
         return self._rules.publish(key, self._spooled(keep=None))
@@ -210,7 +236,7 @@ class WrittenFile:
             try:
                 if base is not None:
                     self._fill(file, base, base.size if keep is None else min(keep, base.size))
-            except ZarrfuseError:
+            except BaseException:
                 file.remove()
                 raise
             self._file = file
@@ -274,6 +300,10 @@ class WriteHandle:
         self._registry.release(self.file)
 
 
+def _nothing() -> None:
+    """No object stands under the name."""
+
+
 class WrittenFiles:
     """The files being written, by key; thread-safe.
 
@@ -318,31 +348,46 @@ class WrittenFiles:
         """Opens a file for changes; its bytes stay the bucket's until the first change."""
         return WriteHandle(self._hold(key, base, temporary_by_name(key.name)), self, opener)
 
-    def rename(self, file: WrittenFile, target: Key) -> None:
-        """Gives `file` another name: publishes it, unless that name is temporary as well."""
+    def rename(self, file: WrittenFile, target: Key, old: OldName) -> None:
+        """Gives `file` another name: published under it, unless that name is temporary as well."""
         self._cancel_settle(file)
-        with file.lock:
-            source = file.key
-            if temporary_by_name(target.name) is Temporary.CERTAIN:
-                file.move(target)
-            else:
-                file.publish_as(target)
-            self._rekey(file, source)
+        hidden = temporary_by_name(target.name) is Temporary.CERTAIN
+        replaced = None
+        try:
+            with file.lock:
+                source = file.key
+                remove = partial(old.remove, source) if file.base is not None else _nothing
+                if hidden and file.is_as_published:
+                    self.unlink(file, remove)  # nobody will look for it under that name
+                elif hidden:
+                    file.move(target, remove)
+                    replaced = self._rekey(file, source)
+                else:
+                    file.publish_as(target, old.copy)
+                    replaced = self._rekey(file, source)
+                    remove()
+        except ZarrfuseError:
+            self._settle_again(file)
+            raise
+        finally:
+            self._drop_replaced(replaced)
         self._drop_if_done(file)
 
-    def moved(self, file: WrittenFile, target: Key, meta: ObjectMeta) -> None:
-        """The bucket has renamed what `file`, unchanged, was opened from."""
-        source = file.key
-        file.moved(target, meta)
-        self._rekey(file, source)
-        self._drop_if_done(file)
-
-    def unlink(self, file: WrittenFile) -> None:
-        """The name is gone; the bytes go with the last handle."""
+    def unlink(self, file: WrittenFile, remove: Callable[[], None]) -> None:
+        """The name goes, and the bytes with the last handle. `remove` is called first if an object
+        stands there; where it fails, nothing has changed. Waits for a publication under way."""
         self._cancel_settle(file)
-        with self._lock:
-            self._files.pop(file.key, None)
-        file.unlinked = True
+        try:
+            with file.lock:
+                if file.base is not None:
+                    remove()
+                file.unlinked = True
+                with self._lock:
+                    if self._files.get(file.key) is file:
+                        del self._files[file.key]
+        except ZarrfuseError:
+            self._settle_again(file)
+            raise
         self._drop(file)
 
     def release(self, file: WrittenFile) -> None:
@@ -353,19 +398,25 @@ class WrittenFiles:
         if not last:
             return
         with file.lock:
+            if file.handles > 0:  # opened again while we waited: its writer is not done
+                return
             if file.temporary is None or file.unlinked:
                 self._finish(file)
-            elif file.temporary is Temporary.LIKELY:
-                self._start_settle(file)
+            else:
+                self._settle_again(file)
 
     def drain(self) -> None:
-        """Unmounting: likely temporary names are published, certain ones kept as parked."""
+        """Unmounting: likely temporary names are published, certain ones kept as parked, and so is
+        what a program still writes (a signal ends the mount under its open files)."""
         with self._lock:
             files = list(self._files.values())
         for file in files:
             self._cancel_settle(file)
             with file.lock:
-                if file.temporary is Temporary.LIKELY:
+                if file.handles > 0:
+                    self._cut_off(file)
+                    continue
+                if file.temporary is Temporary.LIKELY and self.rules.settle_s is not None:
                     file.temporary = None
                 self._finish(file)
 
@@ -401,17 +452,34 @@ class WrittenFiles:
                 file.publish()
         except ZarrfuseError as error:
             self.rules.failed(file.key, error)
-        self._drop(file)
+        finally:
+            self._drop(file)
 
-    def _rekey(self, file: WrittenFile, source: Key) -> None:
-        """Registers `file` under its new name; what had that name loses it."""
+    def _cut_off(self, file: WrittenFile) -> None:
+        with self._lock:
+            self._files.pop(file.key, None)
+        try:
+            file.cut_off()
+        except ZarrfuseError as error:
+            self.rules.failed(file.key, error)
+
+    def _rekey(self, file: WrittenFile, source: Key) -> WrittenFile | None:
+        """Registers `file` under its new name; what had that name loses it, and is answered."""
         with self._lock:
             replaced = self._files.pop(file.key, None)
             if self._files.get(source) is file:
                 del self._files[source]
             self._files[file.key] = file
-            if replaced is not None and replaced is not file:
-                replaced.unlinked = True  # its bytes go with its last handle
+            if replaced is None or replaced is file:
+                return None
+            replaced.unlinked = True  # its bytes go with its last handle
+            return replaced
+
+    def _drop_replaced(self, replaced: WrittenFile | None) -> None:
+        """Not under the lock of the file that has taken its name: that would be two files'."""
+        if replaced is not None:
+            self._cancel_settle(replaced)
+            self._drop(replaced)
 
     def _drop_if_done(self, file: WrittenFile) -> None:
         with self._lock:
@@ -430,7 +498,15 @@ class WrittenFiles:
         except ZarrfuseError as error:
             self.rules.failed(file.key, error)
 
-    def _start_settle(self, file: WrittenFile) -> None:
+    def _settle_again(self, file: WrittenFile) -> None:
+        """Nobody has a temporary file open: a likely one is published if it stays so."""
+        if (
+            self.rules.settle_s is None
+            or file.handles > 0
+            or file.unlinked
+            or file.temporary is not Temporary.LIKELY
+        ):
+            return
         timer = threading.Timer(self.rules.settle_s, self._settled, (file,))
         timer.daemon = True
         file.settle = timer

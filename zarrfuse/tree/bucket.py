@@ -23,6 +23,7 @@ from zarrfuse.core.keys import (
     ObjectMeta,
     Prefix,
     is_key_text,
+    is_other_form,
     path_key,
 )
 from zarrfuse.core.temporary import Temporary, temporary_by_name
@@ -44,8 +45,8 @@ from zarrfuse.errors import (
 )
 from zarrfuse.listing.directory import Row
 from zarrfuse.listing.listing import Listing
-from zarrfuse.spool.written import WrittenFile, WrittenFiles
-from zarrfuse.store.base import Copy, Delete
+from zarrfuse.spool.written import OldName, WrittenFile, WrittenFiles
+from zarrfuse.store.base import Copy, Delete, Head
 from zarrfuse.tree.base import Handle, Opening
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ class Reader(Protocol):
     def read(self, meta: ObjectMeta, start: int, stop: int) -> bytes: ...
 
 
-class Changes(Copy, Delete, Protocol):
+class Changes(Copy, Delete, Head, Protocol):
     """What the tree asks of the bucket itself; everything else goes through listing and spool."""
 
 
@@ -157,7 +158,7 @@ class BucketTree:
         try:
             return self._reader.read(meta, start, stop)
         except (VersionChanged, NotFound) as error:
-            self._listing.forget(meta.key.parent)
+            self._listing.forget(meta.key)
             raise VersionChanged(f"{meta.key} was replaced while it was read") from error
 
     # Files ---------------------------------------------------------------------------------
@@ -190,7 +191,8 @@ class BucketTree:
         handle = self._written.open(key, self._base(key), opener=0)
         try:
             handle.truncate(size)
-            handle.sync()
+            if handle.file.handles == 1:  # else a program is writing it, and its close publishes
+                handle.sync()
         finally:
             handle.release()
 
@@ -207,14 +209,11 @@ class BucketTree:
         key = _key(path)
         file = self._written.find(key)
         if file is not None:
-            in_bucket = file.base is not None
-            self._written.unlink(file)
-            if not in_bucket:
-                return
+            self._written.unlink(file, lambda: self._delete(key))
         elif isinstance(self._entry(key), Prefix):
             raise IsDirectory(path)
-        self._changes.delete(key)
-        self._listing.note_deleted(key)
+        else:
+            self._delete(key)
 
     def link(self, existing: str, new: str) -> None:
         """Publishes a temporary file under a second name, which must be free; no other links."""
@@ -222,12 +221,13 @@ class BucketTree:
         file = self._written.find(source)
         if file is None or file.temporary is None:
             raise NotOffered("hard links: a bucket has none")
-        if self._listing.remembered(target.parent, target.name) is not None:
+        taken = self._listing.remembered(target.parent, target.name) is not None
+        if taken or self._written.find(target) is not None:
             raise EntryExists(new)
         try:
             file.publish_copy(target)
         except AlreadyExists:
-            self._listing.forget(target.parent)
+            self._listing.forget(target)
             raise
 
     # Directories ---------------------------------------------------------------------------
@@ -242,14 +242,17 @@ class BucketTree:
         prefix = _key(path).as_prefix
         if not self._listing.is_directory(prefix):
             raise self._not_a_directory(prefix)
-        if self._listing.children(prefix) or self._written.below(prefix):
+        below = self._written.below(prefix)
+        if self._listing.children(prefix) or not all(map(_is_scrap, below)):
             raise NotEmpty(path)
         # A marker, or a key that cannot be a file name, may stand there unseen.
         for meta in self._listing.walk(prefix):
             if meta.key != prefix.marker:
-                self._listing.forget(prefix)
+                self._listing.forget(meta.key)
                 raise NotEmpty(path)
-            self._changes.delete(meta.key)
+            self._delete(meta.key)
+        for file in below:
+            self._written.unlink(file, lambda: None)
         self._listing.note_rmdir(prefix)
 
     def rename(self, old: str, new: str) -> None:
@@ -257,14 +260,15 @@ class BucketTree:
         if source == target:
             return
         file = self._written.find(source)
-        if file is not None and (file.dirty or file.temporary is not None):
-            self._rename_written(file, target)
+        if file is not None:
+            self._refuse_directory(target)
+            self._written.rename(file, target, OldName(self._copy_known, self._delete))
             return
         entry = self._entry(source)
         if isinstance(entry, Prefix):
             self._rename_directory(entry, target.as_prefix)
         else:
-            self._rename_object(entry, target, file)
+            self._rename_object(entry, target)
 
     def drain(self) -> None:
         self._written.drain()
@@ -312,37 +316,36 @@ class BucketTree:
             return NotDirectory(key)
         return NoEntry(key)
 
-    def _rename_written(self, file: WrittenFile, target: Key) -> None:
-        """One PUT under the final name; a DELETE only if the old name was published."""
-        source, before = file.key, file.base
+    def _rename_object(self, meta: ObjectMeta, target: Key) -> None:
+        self._refuse_directory(target)
+        # libfuse's .fuse_hidden: an object removed while it is open for reading. Its name goes
+        # now, its reader goes on from the cache, and gets ESTALE beyond that.
+        if not _is_hidden(target):
+            self._copy(meta, target)
+            replaced = self._written.find(target)
+            if replaced is not None:
+                self._written.unlink(replaced, lambda: None)
+        self._delete(meta.key)
+
+    def _copy_known(self, source: Key, target: Key) -> ObjectMeta:
+        return self._copy(self._file(source), target)
+
+    def _refuse_directory(self, target: Key) -> None:
         if isinstance(self._listing.remembered(target.parent, target.name), Prefix):
             raise IsDirectory(target)
-        published_before = before is not None and file.temporary is None
-        self._written.rename(file, target)
-        if published_before:
-            self._changes.delete(source)
-            self._listing.note_deleted(source)
 
-    def _rename_object(self, meta: ObjectMeta, target: Key, file: WrittenFile | None) -> None:
-        if isinstance(self._listing.remembered(target.parent, target.name), Prefix):
-            raise IsDirectory(target)
-        if temporary_by_name(target.name) is Temporary.CERTAIN:
-            self._forget_removed(meta)  # libfuse's .fuse_hidden: removed while open
-            return
-        moved = self._copy(meta, target)
-        if file is not None:
-            self._written.moved(file, target, moved)
-        self._changes.delete(meta.key)
-        self._listing.note_deleted(meta.key)
-
-    def _forget_removed(self, meta: ObjectMeta) -> None:
-        """An object removed while it is open for reading: its name goes now, its reader goes on
-        from the cache, and gets ESTALE beyond that."""
-        self._changes.delete(meta.key)
-        self._listing.note_deleted(meta.key)
+    def _delete(self, key: Key) -> None:
+        self._changes.delete(key)
+        self._listing.note_deleted(key)
 
     def _copy(self, meta: ObjectMeta, target: Key) -> ObjectMeta:
-        copied = self._changes.copy(meta.key, target, if_match=meta.etag)
+        try:
+            copied = self._changes.copy(meta.key, target, if_match=meta.etag)
+        except VersionChanged:
+            head = self._changes.head(meta.key)
+            if not is_other_form(meta, head):
+                raise
+            copied = self._changes.copy(meta.key, target, if_match=head.etag)
         self._times.give(copied, self._times.of(meta))
         self._listing.note_put(copied)
         return copied
@@ -351,19 +354,20 @@ class BucketTree:
         """Chunks first, metadata last; deletes the other way round: no half store looks whole."""
         if target.startswith(source):
             raise NameRefused(f"{target} lies in {source}")
+        standing = self._listing.remembered(target.parent, target.name)
+        if isinstance(standing, ObjectMeta):
+            raise NotDirectory(target.as_key)
         if self._listing.is_directory(target) and self._listing.children(target):
             raise NotEmpty(target)
         objects = self._objects_to_move(source)
-        inside = [file for file in self._written.below(source) if file.handles > 0]
+        inside = self._written.below(source)
         if inside:
-            raise CrossTree(f"{inside[0].key} is open for writing")
+            raise CrossTree(f"{inside[0].key} is not published yet")
         objects.sort(key=lambda meta: is_metadata_name(meta.key.name))
         for meta in objects:
-            copied = self._changes.copy(meta.key, Key(target + meta.key.under(source)))
-            self._listing.note_put(copied)
+            self._copy(meta, Key(target + meta.key.under(source)))
         for meta in reversed(objects):
-            self._changes.delete(meta.key)
-            self._listing.note_deleted(meta.key)
+            self._delete(meta.key)
         if not objects:
             self._listing.note_mkdir(target)
         self._move_empty_directories(source, target)
@@ -385,6 +389,16 @@ class BucketTree:
                     self._listing.note_mkdir(moved)
                 self._move_empty_directories(row, moved)
         self._listing.note_rmdir(source)
+
+
+def _is_hidden(target: Key) -> bool:
+    return temporary_by_name(target.name) is Temporary.CERTAIN
+
+
+def _is_scrap(file: WrittenFile) -> bool:
+    """What a writer that was killed has left under a name that is never published, and that no
+    listing of the directory shows: its owner could not remove it otherwise."""
+    return file.temporary is Temporary.CERTAIN and file.handles == 0
 
 
 def _key(path: str) -> Key:

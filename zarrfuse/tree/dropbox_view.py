@@ -26,10 +26,11 @@ from zarrfuse.errors import (
     NotOffered,
     ReadOnly,
     SpoolError,
+    VersionChanged,
 )
 from zarrfuse.listing.listing import Listing
 from zarrfuse.spool.files import SpoolFile
-from zarrfuse.spool.written import WriteHandle, WrittenFiles
+from zarrfuse.spool.written import OldName, WriteHandle, WrittenFiles
 from zarrfuse.tree.base import Handle, Opening, Tree
 
 #: Directories are looked into so many at a time, to tell which of them are Zarr stores.
@@ -47,13 +48,13 @@ class Intake:
         if if_absent:
             raise NotOffered("links in the drop box")
         job = self._jobs.submit(key, file, _now_of(file))
-        return ObjectMeta(key, job.size, ETag(f"job-{job.number}"), job.mtime_ns)
+        return _meta(job)
 
     def read(self, meta: ObjectMeta, start: int, stop: int) -> bytes:
         """Bytes of a dropped file while it is still one."""
         job = self._jobs.find(meta.key)
-        if job is None:
-            raise NoEntry(meta.key)
+        if job is None or _version(job) != meta.etag:
+            raise VersionChanged(f"{meta.key.name} was dropped again or removed")
         return read_job(job, start, stop - start)
 
 
@@ -236,7 +237,7 @@ class DropBoxTree:
         key = path_key(path)
         file = self._written.find(key)
         if file is not None:
-            self._written.unlink(file)
+            self._written.unlink(file, _no_object)
         job, is_text = self._job(key)
         if job is not None and is_text:
             job.error_shown = False
@@ -249,11 +250,17 @@ class DropBoxTree:
         """A temporary file gets its final name: queued when this returns, not converted yet."""
         source, target = path_key(old), path_key(new)
         file = self._written.find(source)
+        hidden = temporary_by_name(target.name) is Temporary.CERTAIN
+        if file is None and hidden and self._job(source)[0] is not None:
+            self.unlink(old)  # libfuse's .fuse_hidden: removed while somebody reads it
+            return
         if file is None:
             raise NotOffered("renaming what has been dropped already")
-        if not self._is_place(target.parent) or self._is_place(target.as_prefix):
+        if not self._is_place(target.parent):
+            raise NoEntry(new)
+        if self._is_place(target.as_prefix):
             raise IsDirectory(new)
-        self._written.rename(file, target)
+        self._written.rename(file, target, OldName(None, self._jobs.forget))
 
     def link(self, existing: str, new: str) -> None:
         raise NotOffered("links in the drop box")
@@ -310,7 +317,7 @@ class DropBoxTree:
 
     def _reopen(self, key: Key, how: Opening) -> Handle:
         job = self._jobs.find(key)
-        base = None if job is None else ObjectMeta(key, job.size, ETag("job"), job.mtime_ns)
+        base = None if job is None else _meta(job)
         handle = self._written.open(key, base, opener=how.opener)
         return DropHandle(handle, self._jobs, self._wait_s)
 
@@ -325,9 +332,21 @@ def read_job(job: Job, offset: int, size: int) -> bytes:
         raise ContentGone(f"{job.key.name} has become a Zarr store") from None
 
 
+def _version(job: Job) -> ETag:
+    return ETag(f"job-{job.number}")
+
+
+def _meta(job: Job) -> ObjectMeta:
+    return ObjectMeta(job.key, job.size, _version(job), job.mtime_ns)
+
+
+def _no_object() -> None:
+    """Its job is another matter."""
+
+
 def _job_attributes(job: Job) -> Attributes:
     return Attributes(
-        is_directory=False, size=job.size, mtime_ns=job.mtime_ns, version=f"job-{job.number}"
+        is_directory=False, size=job.size, mtime_ns=job.mtime_ns, version=_version(job)
     )
 
 
