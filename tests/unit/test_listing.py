@@ -302,3 +302,14 @@ def test_probes_of_the_other_zarr_version_are_answered_without_a_request(world: 
     assert listing.lookup(Prefix("v2/"), ".zmetadata") is None
     assert listing.lookup(Prefix("plain/"), "zarr.json") is None
     assert world.asked() == ["head", "head"]
+
+
+def test_a_directory_made_here_is_doubted_once_others_write_in_it(world: World) -> None:
+    listing = world.listing()
+    listing.note_mkdir(Prefix("new/"))
+    listing.note_put(world.put("new/mine")[0])
+    world.put("new/theirs")
+    world.now_s += TTL_S
+    world.asked()
+    assert listing.lookup(Prefix("new/"), "other") is None
+    assert world.asked() == ["list_page", "head"]

@@ -28,7 +28,7 @@ from zarrfuse.cache.tiers import Reservation
 #: The directory of this format; a later, incompatible one gets its own beside it.
 FORMAT_DIRECTORY = "v1"
 #: A reservation older than this belongs to a process that died, or to a hopeless download.
-_STALE_NS = 300 * 1_000_000_000
+STALE_NS = 300 * 1_000_000_000
 #: Most blocks that one reservation evicts (measured: 40 ms for the unlinks); the rest follows with
 #: the next ones, and meanwhile blocks are served without being kept.
 _EVICTED_AT_ONCE = 256
@@ -36,7 +36,7 @@ _EVICTED_AT_ONCE = 256
 _TOUCHES_AT_ONCE = 512
 _TOUCHES_EVERY_NS = 5 * 1_000_000_000
 #: Errors that say nothing about the file: it is left alone.
-_NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class BlockCache:
@@ -75,7 +75,7 @@ class BlockCache:
             self._remove_damaged(block, str(error))
             return None
         except OSError as error:
-            if error.errno in _NOT_THE_FILE:
+            if error.errno in NOT_THE_FILE:
                 self._complaints.say("cache.unreadable", reason=str(error))
             else:
                 self._remove_damaged(block, str(error))
@@ -181,7 +181,7 @@ class BlockCache:
         rows.remove(row.name)
 
     def _stale_before_ns(self) -> int:
-        return self._clock_ns() - _STALE_NS
+        return self._clock_ns() - STALE_NS
 
     def _taken_touches(self) -> list[tuple[int, bytes]]:
         with self._lock:

@@ -22,7 +22,7 @@ import xxhash
 
 from zarrfuse.core.keys import ETag, Key
 
-_HEADER = struct.Struct("<8sIIQ16s")
+HEADER = struct.Struct("<8sIIQ16s")
 _MAGIC = b"zfblock\n"
 _VERSION = 1
 #: Length of a block's name, in bytes: 128 bits, so that a chance collision is out of question.
@@ -66,12 +66,12 @@ def header(block: BlockId, payload: bytes) -> bytes:
     """
     identity = block.encoded
     checksum = xxhash.xxh3_128_digest(payload)
-    return _HEADER.pack(_MAGIC, _VERSION, len(identity), len(payload), checksum) + identity
+    return HEADER.pack(_MAGIC, _VERSION, len(identity), len(payload), checksum) + identity
 
 
 def header_bytes(block: BlockId) -> int:
     """Length of `header`."""
-    return _HEADER.size + len(block.encoded)
+    return HEADER.size + len(block.encoded)
 
 
 def allocated(file_bytes: int) -> int:

@@ -17,6 +17,7 @@ _COMMANDS = {
     "umount": "zarrfuse.cli.umount",
     "status": "zarrfuse.cli.status",
     "convert": "zarrfuse.cli.convert",
+    "cache": "zarrfuse.cli.cache",
 }
 
 

@@ -24,7 +24,8 @@ class Directory:
         self.prefix = prefix
         self.spans = Spans()
         self.made_here = False
-        """Made through this mount where nothing was: what is absent needs no second question."""
+        """Made through this mount where nothing was, and nobody else was seen to write in it:
+        what is absent needs no second question."""
         self.newest_ns = 0
         """The latest time of any object seen here, in ns since the epoch."""
         self.vanished: set[str] = set()
@@ -33,6 +34,8 @@ class Directory:
 
     def merge(self, span: Span, rows: dict[str, Row]) -> None:
         """Takes a page: `rows` is all there is in `span`."""
+        if any(position not in self._rows for position in rows):
+            self.made_here = False  # somebody else writes here as well
         covered = self._rows.irange(span.after, span.last, inclusive=(False, True))
         for position in list(covered):
             del self._rows[position]

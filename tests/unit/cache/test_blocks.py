@@ -88,11 +88,11 @@ def test_everything_is_private(build: Build, tmp_path: Path) -> None:
         assert mode == (0o700 if path.is_dir() else 0o600), path
 
 
-_HEADER = header_bytes(block_id(1, SIZE))
+HEADER = header_bytes(block_id(1, SIZE))
 
 
 @pytest.mark.parametrize(
-    "at", [0, 8, 12, 16, 24, 39, 40, 60, _HEADER - 1, _HEADER, _HEADER + SIZE // 2, -1]
+    "at", [0, 8, 12, 16, 24, 39, 40, 60, HEADER - 1, HEADER, HEADER + SIZE // 2, -1]
 )
 def test_one_flipped_bit_is_a_miss(build: Build, tmp_path: Path, at: int) -> None:
     cache = build()
@@ -104,7 +104,7 @@ def test_one_flipped_bit_is_a_miss(build: Build, tmp_path: Path, at: int) -> Non
     _is_removed_and_can_come_back(cache, path)
 
 
-@pytest.mark.parametrize("length", [0, 10, _HEADER, _HEADER + SIZE - 1, _HEADER + SIZE + 1])
+@pytest.mark.parametrize("length", [0, 10, HEADER, HEADER + SIZE - 1, HEADER + SIZE + 1])
 def test_another_length_is_a_miss(build: Build, tmp_path: Path, length: int) -> None:
     cache = build()
     cache.put(block_id(1, SIZE), DATA)
