@@ -50,7 +50,7 @@ class Cache(Section):
     keep_free_fraction: float = Field(0.05, ge=0, lt=1, description="Left free on that disk.")
     memory: ByteSize = Field(ByteSize(256 * MIB), description="Blocks kept in memory.")
     block_bytes: ByteSize = Field(
-        ByteSize(4 * MIB), gt=0, description="A large object is kept in blocks of this size."
+        ByteSize(MIB), gt=0, description="A large object is kept in blocks of this size."
     )
     whole_bytes: ByteSize = Field(
         ByteSize(16 * MIB), description="Up to this size an object is one block: a Zarr chunk."

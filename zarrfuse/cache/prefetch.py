@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -22,13 +23,15 @@ from zarrfuse.cache.sequence import Sequence, read_on
 from zarrfuse.config import Prefetch
 from zarrfuse.core.access import Readers, observe
 from zarrfuse.core.keys import Key, ObjectMeta, Prefix
-from zarrfuse.core.zarr.names import METADATA_NAMES, is_metadata_name
+from zarrfuse.core.zarr.names import METADATA_NAMES, is_metadata_name, may_be_chunk
 from zarrfuse.errors import StoreError
 
 log = structlog.get_logger(__name__)
 
 #: Readers of arrays, and of large files, that are remembered.
 _MAX_READERS = 4096
+#: An array is looked for so many levels above its chunk: "c" and a few dimensions.
+_MAX_LEVELS = 6
 #: Versions that were asked for and need not be asked for again soon.
 _MAX_ASKED = 20_000
 
@@ -59,6 +62,7 @@ class Prefetcher:
         self._readers: LRUCache[Prefix, Readers] = LRUCache(_MAX_READERS)
         self._sequences: LRUCache[tuple[Key, str], Sequence] = LRUCache(_MAX_READERS)
         self._asked: LRUCache[tuple[Key, str], None] = LRUCache(_MAX_ASKED)
+        self._looked: LRUCache[Prefix, None] = LRUCache(_MAX_ASKED)
         self._queued: dict[Key, tuple[Future[None], ObjectMeta]] = {}
         self._in_flight = 0
         self._tasks = 0
@@ -80,7 +84,9 @@ class Prefetcher:
         if place is not None:
             if start == 0:
                 self._chunk_seen(place, meta)
-        elif meta.size > self._whole_bytes:
+        elif start == 0 and may_be_chunk(meta.key.name) and self._is_new(meta.key.parent):
+            self._later(self._planner, self._find_array, meta.key.parent)
+        if place is None and meta.size > self._whole_bytes:
             self._part_seen(meta, start, stop)
 
     def learn(self, key: Key, document: bytes) -> None:
@@ -144,6 +150,26 @@ class Prefetcher:
             row = self._names.find(key.parent, key.name)
             if isinstance(row, ObjectMeta) and 0 < row.size <= self._whole_bytes:
                 self._fetch_soon(row, 0, row.size)
+
+    def _is_new(self, parent: Prefix) -> bool:
+        """Whether nobody has looked for an array around this directory yet."""
+        with self._lock:
+            known = parent in self._looked
+            self._looked[parent] = None
+        return not known
+
+    def _find_array(self, parent: Prefix) -> None:
+        """A chunk was read without its metadata, by cp or cat: the array is looked for above it."""
+        for prefix in islice(parent.lineage(), _MAX_LEVELS):
+            for name in ("zarr.json", ".zarray"):
+                row = self._names.find(prefix, name)
+                if isinstance(row, ObjectMeta) and row.size <= self._whole_bytes:
+                    self.learn(row.key, self._reader.read(row, 0, row.size))
+                    return
+            with self._lock:
+                if prefix != parent and prefix in self._looked:
+                    return
+                self._looked[prefix] = None
 
     # Large files ---------------------------------------------------------------------------
 

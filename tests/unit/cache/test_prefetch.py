@@ -116,6 +116,33 @@ def test_coordinates_are_fetched_when_the_store_is_opened(make: Callable[..., Wo
     assert set(world.gets()) == {".zmetadata", "time/0"}
 
 
+def test_chunks_that_are_read_without_their_metadata_are_fetched_ahead_too(
+    make: Callable[..., World],
+) -> None:
+    """cp -r and cat know nothing of Zarr."""
+    world = make()
+    world.put("v/.zarray", json.dumps(ZARRAY))
+    for n in range(100):
+        assert world.read(f"v/{n}/0/0") == f"{n:64}".encode()
+        world.settle()
+    assert world.prefetcher.snapshot()["prefetch_useful"] >= 90
+    assert sum(1 for call in world.store.calls if call.verb == "list_page") <= 12
+
+
+def test_numbered_files_that_are_no_chunks_cost_few_requests(make: Callable[..., World]) -> None:
+    world = make()
+    for n in range(50):
+        world.memory.put(Key(f"runs/{n}"), b"plain")
+    for n in range(50):
+        key = Key(f"runs/{n}")
+        meta = world.listing.lookup(key.parent, key.name)
+        assert isinstance(meta, ObjectMeta)
+        assert world.reader.read(meta, 0, meta.size) == b"plain"
+        world.settle()
+    assert len(world.gets()) == 50
+    assert sum(1 for call in world.store.calls if call.verb == "list_page") <= 4
+
+
 def test_a_random_reader_pays_for_few_guesses(make: Callable[..., World]) -> None:
     world = make()
     world.read(".zmetadata")

@@ -32,6 +32,11 @@ def is_impossible(name: str, siblings: Container[str]) -> bool:
     return False
 
 
+def may_be_chunk(name: str) -> bool:
+    """Whether the last component of a key looks like a chunk's: `0`, `1.2.3`, or a scalar's `c`."""
+    return name == "c" or name.replace(".", "").isdecimal()
+
+
 def is_metadata_name(name: str) -> bool:
     """Whether the last component of a key names Zarr metadata rather than a chunk."""
     return name in METADATA_NAMES
