@@ -38,7 +38,8 @@ from zarrfuse.report.socket import StatusServer, runtime_directory, socket_path
 from zarrfuse.report.status import Conversion, ParkedFile, Status
 from zarrfuse.spool.files import Spool
 from zarrfuse.spool.publisher import Publisher
-from zarrfuse.spool.written import Rules, WrittenFiles
+from zarrfuse.spool.written import WrittenFiles
+from zarrfuse.spool.written_file import Rules
 from zarrfuse.store.base import Store
 from zarrfuse.store.counters import Counters
 from zarrfuse.store.open import open_checked

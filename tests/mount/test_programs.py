@@ -132,6 +132,21 @@ def test_shell_programs_publish_whole_files_only(live: Live, tmp_path: Path) -> 
     assert live.mount.requests()["put"] - puts == 3, "each was published once, whole"
 
 
+def test_a_file_that_is_written_anew_is_never_seen_empty(live: Live) -> None:
+    for name in ("cat", "dd", "truncated"):
+        live.put(name, b"old")
+    puts = live.mount.requests().get("put", 0)
+    shell("echo new | cat > cat; echo new | dd of=dd status=none", cwd=live.here)
+    with (live.here / "truncated").open("r+b") as file:
+        os.ftruncate(file.fileno(), 0)
+        os.close(os.dup(file.fileno()))  # as a shell's redirection does
+        assert live.get("truncated") == b"old"
+        file.write(b"new\n")
+    wait_until(lambda: live.get("dd") == b"new\n", "the last release")
+    assert [live.get(name) for name in ("cat", "dd", "truncated")] == [b"new\n"] * 3
+    assert live.mount.requests()["put"] - puts == 3
+
+
 def test_touch_publishes_an_empty_object(live: Live) -> None:
     shell("touch empty; : > also", cwd=live.here)
     wait_until(lambda: live.stored() == ["also", "empty"], "the empty objects")

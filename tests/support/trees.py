@@ -9,7 +9,8 @@ from zarrfuse.errors import ZarrfuseError
 from zarrfuse.listing.listing import Listing
 from zarrfuse.spool.files import Spool
 from zarrfuse.spool.publisher import Publisher
-from zarrfuse.spool.written import Rules, WrittenFiles
+from zarrfuse.spool.written import WrittenFiles
+from zarrfuse.spool.written_file import Rules
 from zarrfuse.store.base import Store
 from zarrfuse.tree.bucket import BucketTree, Parts, Times
 

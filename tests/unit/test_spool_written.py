@@ -14,7 +14,8 @@ from zarrfuse.core.keys import Key, ObjectMeta
 from zarrfuse.errors import AlreadyExists, Unavailable, VersionChanged, ZarrfuseError
 from zarrfuse.spool.files import Spool
 from zarrfuse.spool.publisher import Publisher
-from zarrfuse.spool.written import OldName, Rules, WriteHandle, WrittenFiles
+from zarrfuse.spool.written import OldName, WriteHandle, WrittenFiles
+from zarrfuse.spool.written_file import Rules
 from zarrfuse.store.faults import Fault, FaultyStore
 from zarrfuse.store.memory import MemoryStore
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from zarrfuse.core.attributes import Attributes
+from zarrfuse.errors import BadHandle
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,25 @@ class Handle(Protocol):
     def release(self) -> None:
         """The last descriptor is gone. Never raises."""
         ...
+
+
+class ReadOnlyHandle:
+    """The writing half of a handle that takes no writes."""
+
+    def write(self, offset: int, data: bytes) -> int:
+        raise BadHandle("the file is open for reading only")
+
+    def truncate(self, size: int) -> None:
+        raise BadHandle("the file is open for reading only")
+
+    def flush(self, caller: int) -> None:
+        """Nothing was written."""
+
+    def sync(self) -> None:
+        """Nothing was written."""
+
+    def release(self) -> None:
+        """Holds nothing."""
 
 
 class Tree(Protocol):

@@ -30,7 +30,6 @@ from zarrfuse.core.temporary import Temporary, temporary_by_name
 from zarrfuse.core.zarr.names import is_metadata_name
 from zarrfuse.errors import (
     AlreadyExists,
-    BadHandle,
     CrossTree,
     EntryExists,
     IsDirectory,
@@ -45,9 +44,10 @@ from zarrfuse.errors import (
 )
 from zarrfuse.listing.directory import Row
 from zarrfuse.listing.listing import Listing
-from zarrfuse.spool.written import OldName, WrittenFile, WrittenFiles
+from zarrfuse.spool.written import OldName, WrittenFiles
+from zarrfuse.spool.written_file import WrittenFile
 from zarrfuse.store.base import Copy, Delete, Head
-from zarrfuse.tree.base import Handle, Opening
+from zarrfuse.tree.base import Handle, Opening, ReadOnlyHandle
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,7 @@ class Parts:
     rename_max_objects: int
 
 
-class ReadHandle:
+class ReadHandle(ReadOnlyHandle):
     """An open object: every byte it gives is of the version it was opened at."""
 
     def __init__(self, tree: BucketTree, meta: ObjectMeta, attributes: Attributes) -> None:
@@ -103,21 +103,6 @@ class ReadHandle:
 
     def read(self, offset: int, size: int) -> bytes:
         return self._tree.read_version(self._meta, offset, min(offset + size, self._meta.size))
-
-    def write(self, offset: int, data: bytes) -> int:
-        raise BadHandle("the file is open for reading only")
-
-    def truncate(self, size: int) -> None:
-        raise BadHandle("the file is open for reading only")
-
-    def flush(self, caller: int) -> None:
-        """Nothing was written."""
-
-    def sync(self) -> None:
-        """Nothing was written."""
-
-    def release(self) -> None:
-        """Holds nothing."""
 
 
 class BucketTree:

@@ -16,7 +16,6 @@ from zarrfuse.core.temporary import Temporary, temporary_by_name
 from zarrfuse.core.zarr.names import NODE_NAMES
 from zarrfuse.dropbox.jobs import Job, Jobs, State
 from zarrfuse.errors import (
-    BadHandle,
     ContentGone,
     EntryExists,
     IsDirectory,
@@ -31,7 +30,7 @@ from zarrfuse.errors import (
 from zarrfuse.listing.listing import Listing
 from zarrfuse.spool.files import SpoolFile
 from zarrfuse.spool.written import OldName, WriteHandle, WrittenFiles
-from zarrfuse.tree.base import Handle, Opening, Tree
+from zarrfuse.tree.base import Handle, Opening, ReadOnlyHandle, Tree
 
 #: Directories are looked into so many at a time, to tell which of them are Zarr stores.
 _LOOKS_AT_ONCE = 16
@@ -69,7 +68,7 @@ class Parts:
     wait_s: float
 
 
-class TextHandle:
+class TextHandle(ReadOnlyHandle):
     """An open file of fixed bytes: an error text, or a dropped file that waits."""
 
     def __init__(self, job: Job, attributes: Attributes, text: bytes | None) -> None:
@@ -81,21 +80,6 @@ class TextHandle:
         if self._text is not None:
             return self._text[offset : offset + size]
         return read_job(self._job, offset, size)
-
-    def write(self, offset: int, data: bytes) -> int:
-        raise BadHandle("the file is open for reading only")
-
-    def truncate(self, size: int) -> None:
-        raise BadHandle("the file is open for reading only")
-
-    def flush(self, caller: int) -> None:
-        """Nothing was written."""
-
-    def sync(self) -> None:
-        """Nothing was written."""
-
-    def release(self) -> None:
-        """Holds nothing."""
 
 
 class DropHandle:
