@@ -136,3 +136,14 @@ def list_all(store: ListPages, prefix: Prefix | str) -> Sequence[ObjectMeta]:
         rows.extend(page.objects)
         after = page.next_after
     return rows
+
+
+def delete_each(store: Delete, keys: Sequence[Key]) -> Mapping[Key, StoreError]:
+    """DeleteMany for a store that has no request for it: one after the other."""
+    kept: dict[Key, StoreError] = {}
+    for key in keys:
+        try:
+            store.delete(key)
+        except StoreError as error:
+            kept[key] = error
+    return kept

@@ -24,7 +24,7 @@ from zarrfuse.errors import (
     VersionChanged,
     ZarrfuseError,
 )
-from zarrfuse.store.base import Body, Fetched, Page
+from zarrfuse.store.base import Body, Fetched, Page, delete_each
 from zarrfuse.store.fsspec_errors import from_fsspec
 from zarrfuse.store.order import cut_page
 
@@ -150,13 +150,7 @@ class FsspecStore:
                 return
 
     def delete_many(self, keys: Sequence[Key]) -> Mapping[Key, StoreError]:
-        kept: dict[Key, StoreError] = {}
-        for key in keys:
-            try:
-                self.delete(key)
-            except StoreError as error:
-                kept[key] = error
-        return kept
+        return delete_each(self, keys)
 
     def copy(self, source: Key, target: Key, *, if_match: ETag | None = None) -> ObjectMeta:
         _require(self.head(source), if_match)

@@ -29,7 +29,7 @@ from zarrfuse.errors import (
     Unavailable,
     VersionChanged,
 )
-from zarrfuse.store.base import Body, Fetched, Page
+from zarrfuse.store.base import Body, Fetched, Page, delete_each
 from zarrfuse.store.order import cut_page
 
 #: Ours, and hidden from our listings: ".NAME.<32 hex>.partial" would be a user's right to see.
@@ -169,13 +169,7 @@ class LocalStore:
             self._path(key).unlink(missing_ok=True)
 
     def delete_many(self, keys: Sequence[Key]) -> Mapping[Key, StoreError]:
-        kept: dict[Key, StoreError] = {}
-        for key in keys:
-            try:
-                self.delete(key)
-            except StoreError as error:
-                kept[key] = error
-        return kept
+        return delete_each(self, keys)
 
     def copy(self, source: Key, target: Key, *, if_match: ETag | None = None) -> ObjectMeta:
         """With `if_match`, the version is looked at before and after."""
