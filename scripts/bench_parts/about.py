@@ -6,14 +6,15 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import BenchError
 from .install import program
 
 _LIBRARIES = (
-    "zarrfuse",
     "mfusepy",
     "fusepy",
     "obstore",
@@ -24,6 +25,29 @@ _LIBRARIES = (
     "dask",
 )
 _PROGRAMS = {"s3fs": "--version", "rclone": "version", "nginx": "-v"}
+
+
+def now() -> str:
+    """The date and the hour, in UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def zarrfuse(repository: Path) -> str:
+    """Its version, and the commit where it is run from a checkout."""
+    version = importlib.metadata.version("zarrfuse")
+    git = shutil.which("git")
+    if git is None or not (repository / ".git").exists():
+        return version
+    commit = _git(git, repository, "rev-parse", "--short", "HEAD")
+    changed = _git(git, repository, "status", "--porcelain", "--untracked-files=no", "zarrfuse")
+    return f"{version}, commit {commit}{' with changes' if changed else ''}"
+
+
+def _git(git: str, repository: Path, *words: str) -> str:
+    done = subprocess.run(
+        [git, "-C", repository, *words], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout.strip()
 
 
 def machine(work: Path) -> str:

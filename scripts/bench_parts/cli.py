@@ -14,10 +14,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import about, contestants, datasets, goals, plan, plot, report, results
+from . import about, contestants, datasets, estimate, goals, notes, plan, plot, report, results
 from .errors import BenchError
 from .install import ensure_packages
-from .rounds import Rounds
+from .rounds import Extent, Rounds, steps
 from .servers import REPOSITORY, Proxy, Swift
 from .stats import Table
 from .terminal import Terminal
@@ -25,12 +25,8 @@ from .upload import Prepared, prepare
 
 _RAW = "results.json"
 _US = ("zarrfuse", "zarrfuse-fusepy")
-_PEERS = {
-    "best peer": tuple(n for n, c in contestants.ALL.items() if c.peer),
-    "best peer or rclone-tuned": tuple(
-        n for n, c in contestants.ALL.items() if c.peer or n == "rclone-tuned"
-    ),
-}
+_PEERS = {"best peer": tuple(n for n, c in contestants.ALL.items() if c.peer)}
+_PEERS["best peer or rclone-tuned"] = (*_PEERS["best peer"], "rclone-tuned")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
-        choice = plan.choose(options.only, list(contestants.ALL), quick=options.quick)
+        usual = contestants.QUICK if options.quick else None
+        choice = plan.choose(options.only, list(contestants.ALL), quick=options.quick, usual=usual)
         if options.list:
             _show_names(terminal)
             return os.EX_OK
         if options.report_only:
-            return _report(*_saved(options.work), options.output, terminal)
+            return _report(_saved(options.work), options.output, terminal)
         return _run(options, choice, terminal, given)
     except BenchError as error:
         terminal.error(str(error))
@@ -74,8 +71,15 @@ def _run(
         terminal.say(f"installed {', '.join(installed)}")
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
+    before = results.load(work / _RAW) if (work / _RAW).exists() else []
+    kept = before if options.add else []
+    extent = _extent(options)
     found: list[results.Result] = []
-    facts = _facts(options, choice, work, given)
+    run = results.Run(_facts(options, choice, work, given), found)
+    planned = list(steps(choice, options.latency, extent))
+    known = estimate.known(one for earlier in before for one in earlier.results)
+    minutes = estimate.seconds(planned, known, extent) / 60
+    terminal.say(f"{len(planned)} steps, about {minutes:.0f} min, and the making of missing data")
     with ExitStack() as stack:
         terminal.say("starting Swift and the proxy")
         swift = Swift(work / "swift")
@@ -83,26 +87,28 @@ def _run(
         proxy = Proxy(work / "nginx", swift.endpoint, options.latency)
         stack.callback(proxy.stop)
         data = _data(choice, work, swift, proxy, terminal)
-        rounds = Rounds(
-            choice,
-            [proxy.endpoint(latency) for latency in options.latency],
-            data,
-            work,
-            rounds=options.rounds,
-            peer_rounds=options.peer_rounds,
-            deadline_s=options.deadline,
-            begin=terminal.begin,
-        )
+        endpoints = [proxy.endpoint(latency) for latency in {0.0, *options.latency}]
+        rounds = Rounds(choice, planned, endpoints, data, work, extent=extent, begin=terminal.begin)
         stack.callback(terminal.stop)
-        terminal.start(rounds.count())
+        terminal.start(len(planned))
         for result in stack.enter_context(closing(rounds.run())):
             terminal.done(result)
             found.append(result)
-            results.save(found, facts, work / _RAW)
-    return _report(found, facts, options.output, terminal)
+            results.save(results.joined(kept, run), work / _RAW)
+    return _report(results.joined(kept, run), options.output, terminal)
 
 
-def _saved(work: Path) -> tuple[list[results.Result], dict[str, Any]]:
+def _extent(options: argparse.Namespace) -> Extent:
+    return Extent(
+        rounds=options.rounds,
+        rounds_at_0=options.rounds_at_0,
+        peer_rounds=options.peer_rounds,
+        deadline_s=options.deadline,
+        peer_deadline_s=options.peer_deadline,
+    )
+
+
+def _saved(work: Path) -> list[results.Run]:
     path = work / _RAW
     if not path.exists():
         raise BenchError("--report-only: there are no results of an earlier run; see --work")
@@ -125,17 +131,20 @@ def _facts(
     shown = [a for a in given if "/" not in a and a not in ("--work", "--output")]
     return {
         "arguments": "".join(f" {word}" for word in shown),
+        "date": about.now(),
+        "zarrfuse": about.zarrfuse(REPOSITORY),
         "rounds": options.rounds,
+        "rounds_at_0": options.rounds_at_0,
         "peer_rounds": options.peer_rounds,
+        "peer_deadline_s": options.peer_deadline,
         "machine": about.machine(work),
         "versions": about.versions(),
         "datasets": list(dict.fromkeys(session.dataset for session in choice.sessions)),
     }
 
 
-def _report(
-    found: list[results.Result], facts: dict[str, Any], output: Path, terminal: Terminal
-) -> int:
+def _report(runs: list[results.Run], output: Path, terminal: Terminal) -> int:
+    found = [result for run in runs for result in run.results]
     table = Table(found)
     names = [name for name in contestants.ALL if name in table.contestants]
     verdicts = {us: goals.verdicts(table, _PEERS, us) for us in _US if us in names}
@@ -144,13 +153,13 @@ def _report(
     slow = max(table.latencies, default=0.0)
     drawn = plot.draw(table, [n for n in names if n != "list-pages"], slow, picture)
     text = report.render(
-        found,
+        runs,
         verdicts,
-        facts,
         contestants=[(name, contestants.ALL[name].note) for name in names],
         us=_US,
         peers=_PEERS,
         plot=picture.name if drawn else None,
+        reasons=notes.REASONS,
     )
     output.write_text(text)
     terminal.tables(table, names, _US[0], _PEERS)
@@ -180,16 +189,23 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--rounds", type=_positive)
+    parser.add_argument("--rounds-at-0", type=_positive)
     parser.add_argument("--peer-rounds", type=_positive)
+    parser.add_argument("--add", action="store_true")
     parser.add_argument("--report-only", action="store_true")
-    parser.add_argument("--latency", type=_latencies, default=[0.0, 50.0])
+    parser.add_argument("--latency", type=_latencies)
     parser.add_argument("--deadline", type=float, default=300.0)
+    parser.add_argument("--peer-deadline", type=float)
     parser.add_argument("--work", type=_absolute, default=REPOSITORY / ".dev" / "bench")
     parser.add_argument("--output", type=_absolute, default=REPOSITORY / "docs" / "benchmarks.md")
     options = parser.parse_args(arguments)
     if options.rounds is None:
         options.rounds = 2 if options.quick else 7
-    options.peer_rounds = min(options.peer_rounds or options.rounds, options.rounds)
+    usual = 1 if options.quick else options.rounds
+    options.peer_rounds = min(options.peer_rounds or usual, options.rounds)
+    options.rounds_at_0 = min(options.rounds_at_0 or options.rounds, options.rounds)
+    options.latency = options.latency or ([50.0] if options.quick else [0.0, 50.0])
+    options.peer_deadline = options.peer_deadline or (60.0 if options.quick else options.deadline)
     return options
 
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from zarrfuse.report.socket import ask, runtime_directory, socket_path
+
 from .install import program
-from .ways import Contestant, Mount, drop_pages
+from .ways import ALL_KINDS, Contestant, Mount, clean_env, drop_pages
 
 
 class Local(Contestant):
@@ -38,10 +40,16 @@ class Zarrfuse(Mount):
     name = "zarrfuse"
     note = "mfusepy on libfuse 3; the data count as old (listing.settle_s=1)"
     binding: ClassVar[str] = "mfusepy"
+    extra: ClassVar[str] = ""
+
+    def known_keys(self) -> int | None:
+        directory = runtime_directory(clean_env(self.scene))
+        status = ask(socket_path(directory, self.path))
+        return None if status is None else status.listing.get("known_keys")
 
     def command(self) -> list[str | Path]:
         # A user's store was written long ago; ours, minutes ago, would count as being written.
-        options = f"mount.binding={self.binding},listing.settle_s=1"
+        options = f"mount.binding={self.binding},listing.settle_s=1{self.extra}"
         source = f"s3://{self.bucket}"
         words: list[str | Path] = [sys.executable, "-m", "zarrfuse", "mount", source, self.path]
         words += [
@@ -65,13 +73,22 @@ class ZarrfuseOnFusepy(Zarrfuse):
     binding = "fusepy"
 
 
+class ZarrfuseNoPrefetch(Zarrfuse):
+    """zarrfuse that fetches only what is asked for: what prefetching costs a random reader."""
+
+    name = "zarrfuse-noprefetch"
+    note = "zarrfuse with prefetch.at_once=0; for random chunks only"
+    jobs = frozenset({"random", "cat-random"})
+    extra = ",prefetch.at_once=0"
+
+
 class Rclone(Mount):
     """rclone mount as its manual recommends it for reading."""
 
     name = "rclone"
     note = "rclone mount --vfs-cache-mode full --read-only"
     peer = True
-    slow = True
+    slow = ALL_KINDS
     heads_entries = True
     extra: ClassVar[tuple[str, ...]] = ()
 
@@ -100,7 +117,7 @@ class S3fsFuse(Mount):
     name = "s3fs-fuse"
     note = "s3fs-fuse with use_cache"
     peer = True
-    slow = True
+    slow = ALL_KINDS
     heads_entries = True
 
     def command(self) -> list[str | Path]:
@@ -123,7 +140,7 @@ class FsspecFuse(Mount):
     name = "fsspec.fuse"
     note = "python -m fsspec.fuse over s3fs (fusepy)"
     peer = True
-    slow = True
+    slow = ALL_KINDS
 
     def command(self) -> list[str | Path]:
         # Its `-f` means the opposite of what it says: without it, it stays in the foreground.
@@ -161,8 +178,9 @@ class S3fsLibrary(NoMount):
     """xarray over s3fs."""
 
     name = "s3fs"
-    note = "xarray + s3fs in the reading process, no mount"
-    slow = True
+    note = "xarray + s3fs in the reading process, no mount; in three jobs"
+    jobs = frozenset({"row", "dask", "series"})
+    slow = ALL_KINDS
 
 
 class Obstore(NoMount):
@@ -171,6 +189,7 @@ class Obstore(NoMount):
     name = "obstore"
     note = "xarray + obstore in the reading process, no mount; whole GET for the 1 GiB file"
     kinds = frozenset({"scan", "sequential", "random4k"})
+    slow = frozenset({"scan"})
 
 
 class ListPages(NoMount):
@@ -181,11 +200,14 @@ class ListPages(NoMount):
     kinds = frozenset({"ls", "find"})
 
 
+#: Of `--quick`: one peer.
+QUICK = ("zarrfuse", "zarrfuse-fusepy", "ext4", "rclone", "obstore", "list-pages")
 ALL: dict[str, type[Contestant]] = {
     one.name: one
     for one in (
         Zarrfuse,
         ZarrfuseOnFusepy,
+        ZarrfuseNoPrefetch,
         Local,
         Rclone,
         RcloneServerTime,

@@ -16,15 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .nginx import Request, traffic
+from .nginx import Request, in_a_row, traffic
 from .plan import Session
 from .results import DONE, FAILED, OVER, WRONG, Result
 from .upload import read_log
 from .ways import Contestant, clean_env
 
-_QUIET_S = 0.3
+#: So long after the last line of its log nginx is taken to be idle: three waits of 50 ms.
+_QUIET_S = 0.15
 _QUIET_DEADLINE_S = 10.0
 _REAP_S = 20.0
+_MODULES = {"scan": "bench_parts.child_zarr"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -56,10 +58,27 @@ class Meter:
         self._contestant = contestant
         self._session = session
         self._deadline_s = deadline_s
+        self._child: subprocess.Popen[str] | None = None
         self._left: list[subprocess.Popen[str]] = []
 
+    def launch(self) -> None:
+        """Start the next child: it imports its libraries while the contestant gets ready."""
+        module = _MODULES.get(self._session.kind, "bench_parts.child")
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            env=clean_env(self._contestant.scene),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
     def run(self, result: Result) -> Result:
-        """`result` names the step; with it all that was measured."""
+        """The job, in the child that `launch` started; `result` names the step.
+
+        With it comes all that was measured.
+        """
         scene = self._contestant.scene
         log = scene.endpoint.log
         assert log is not None
@@ -70,6 +89,7 @@ class Meter:
             result = replace(result, outcome=trouble[0], text=trouble[1])
         requests = self._requests(log, log_at)
         result = replace(result, **_cost(before, usage(self._contestant.pid)))
+        result = replace(result, known_keys=self._contestant.known_keys())
         result = _with_traffic(result, requests, answer)
         if answer is None:
             limit = self._deadline_s if result.outcome == OVER else None
@@ -77,7 +97,11 @@ class Meter:
         return _with_answer(result, answer, scene.prepared.right, self._session)
 
     def reap(self) -> None:
-        """After the contestant's end: children that hung in its mount."""
+        """After the contestant's end: a child that got nothing to do, and those that hung."""
+        if self._child is not None:
+            self._child.kill()
+            self._left.append(self._child)
+            self._child = None
         for process in self._left:
             process.wait(_REAP_S)
         self._left.clear()
@@ -89,15 +113,8 @@ class Meter:
             "dataset": self._session.dataset,
             "source": self._contestant.source(),
         }
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench_parts.child"],
-            env=clean_env(self._contestant.scene),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        process, self._child = self._child, None
+        assert process is not None
         try:
             said, errors = process.communicate(json.dumps(job), timeout=self._deadline_s)
         except subprocess.TimeoutExpired:
@@ -138,6 +155,7 @@ def _with_traffic(result: Result, requests: list[Request], answer: dict[str, Any
         result,
         requests=total.requests,
         open_requests=None if opened is None else traffic(requests, before=opened).requests,
+        open_rounds=None if opened is None else in_a_row(requests, opened),
         bytes=total.bytes,
         missed=total.missed,
         errors=total.errors,

@@ -115,6 +115,18 @@ def _request(line: str) -> Request:
     return Request(end - float(took), end, int(status), int(sent), cache == "HIT", method, uri)
 
 
+def in_a_row(requests: Iterable[Request], before: float) -> int:
+    """The most requests of which each began when the one before had ended: round trips.
+
+    Of those that were started before a time; others may have been under way beside them.
+    """
+    count, free = 0, 0.0
+    for request in sorted(requests, key=lambda r: r.end):
+        if free <= request.start <= before:
+            count, free = count + 1, request.end
+    return count
+
+
 def traffic(requests: Sequence[Request], *, before: float | None = None) -> Traffic:
     """The sum; with `before` only of requests that were started earlier than that."""
     chosen = [r for r in requests if before is None or r.start <= before]

@@ -1,16 +1,17 @@
 """The alternation: in each round every session of every contestant, their order turned each round.
 
 Round 0 is thrown away by the report: it fills caches that are not part of the comparison (the
-proxy's listings, the interpreter's files). What hangs, fails or is wrong in a counted round is not
-run again.
+proxy's, which all its ports share, and the interpreter's files); so it is run without a wait. What
+hangs, fails or is wrong in a counted round is not run again.
 """
 
 from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import replace
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .contestants import ALL
@@ -23,6 +24,69 @@ from .upload import Prepared
 from .ways import Contestant, Scene
 
 Begin = Callable[[Result], None]
+#: Without a wait the peers show what they can in this one.
+_PEERS_AT_0 = "row"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of it all is run: rounds, and after how many seconds a job is ended."""
+
+    rounds: int
+    rounds_at_0: int
+    peer_rounds: int
+    deadline_s: float
+    peer_deadline_s: float
+
+    def deadline_of(self, name: str) -> float:
+        return self.peer_deadline_s if ALL[name].is_peer() else self.deadline_s
+
+    @property
+    def spares_peers(self) -> bool:
+        return self.peer_rounds < self.rounds
+
+    def takes_part(self, name: str, session: Session, number: int, latency_ms: float) -> bool:
+        """Whether this contestant does this job in this round, which counts."""
+        one = ALL[name]
+        rounds = min(self.rounds if latency_ms else self.rounds_at_0, session.rounds)
+        if not one.states(session) or number > rounds:
+            return False
+        if session.kind not in one.slow or not self.spares_peers:
+            return True
+        if one.is_peer() and not (session.peers if latency_ms else session.name == _PEERS_AT_0):
+            return False
+        return number <= self.peer_rounds
+
+
+def steps(choice: Choice, latencies: Sequence[float], extent: Extent) -> Iterator[Result]:
+    """What will be measured, in order; the numbers are still missing."""
+    yield from _discarded(choice, extent)
+    for number in range(1, max(extent.rounds, extent.rounds_at_0) + 1):
+        names = _turned(choice.contestants, number)
+        for latency, session, name in itertools.product(latencies, choice.sessions, names):
+            if extent.takes_part(name, session, number, latency):
+                yield from _steps_of(name, session, number, latency, ALL[name].states(session))
+
+
+def _discarded(choice: Choice, extent: Extent) -> Iterator[Result]:
+    """Round 0. A peer that is spared asks once for each data set, or Swift would have to answer
+    when it counts."""
+    asked: set[tuple[str, str]] = set()
+    for session, name in itertools.product(choice.sessions, choice.contestants):
+        states = ALL[name].states(session)
+        if extent.spares_peers and ALL[name].is_peer():
+            if not session.peers or (name, session.dataset) in asked or not states:
+                continue
+            asked.add((name, session.dataset))
+            states = (COLD,)
+        yield from _steps_of(name, session, 0, 0.0, states)
+
+
+def _steps_of(
+    name: str, session: Session, number: int, latency: float, states: Iterable[str]
+) -> Iterator[Result]:
+    for state in states:
+        yield Result(number, latency, session.name, state, name, FAILED)
 
 
 class Rounds:
@@ -31,54 +95,41 @@ class Rounds:
     def __init__(
         self,
         choice: Choice,
-        endpoints: list[Endpoint],
+        steps: Iterable[Result],
+        endpoints: Iterable[Endpoint],
         data: Mapping[str, Prepared],
         work: Path,
         *,
-        rounds: int,
-        peer_rounds: int,
-        deadline_s: float,
+        extent: Extent,
         begin: Begin,
     ) -> None:
-        self._choice = choice
-        self._endpoints = endpoints
+        self._sessions = {session.name: session for session in choice.sessions}
+        self._endpoints = {endpoint.latency_ms: endpoint for endpoint in endpoints}
+        self._steps = list(steps)
         self._data = data
         self._work = work
-        self._rounds = rounds
-        self._peer_rounds = peer_rounds
-        self._deadline_s = deadline_s
+        self._extent = extent
         self._begin = begin
         self._given_up: dict[tuple[float, str, str, str], Result] = {}
 
-    def count(self) -> int:
-        """How many steps `run` takes if all of them are done."""
-        return sum(len(ALL[name].states(session)) for _, _, session, name in self._order())
-
     def run(self) -> Generator[Result, None, None]:
         """Close it where it is left early: it ends the mount that stands at that moment."""
-        for number, endpoint, session, name in self._order():
-            yield from self._session(number, endpoint, session, name)
+        for _, group in itertools.groupby(self._steps, _session_of):
+            yield from self._session(list(group))
 
-    def _order(self) -> Iterator[tuple[int, Endpoint, Session, str]]:
-        for number in range(self._rounds + 1):
-            names = _turned(self._choice.contestants, number)
-            if number > self._peer_rounds:
-                names = tuple(name for name in names if not ALL[name].slow)
-            for endpoint, session in itertools.product(self._endpoints, self._choice.sessions):
-                able = (name for name in names if ALL[name].states(session))
-                yield from ((number, endpoint, session, name) for name in able)
-
-    def _session(
-        self, number: int, endpoint: Endpoint, session: Session, name: str
-    ) -> Generator[Result, None, None]:
+    def _session(self, todo: list[Result]) -> Generator[Result, None, None]:
+        name, session = todo[0].contestant, self._sessions[todo[0].session]
+        endpoint = self._endpoints[todo[0].latency_ms]
         place = self._work / "mounts" / name
         contestant = ALL[name](Scene(self._data[session.dataset], endpoint, place))
-        meter = Meter(contestant, session, self._deadline_s)
+        meter = Meter(contestant, session, self._extent.deadline_of(name))
         try:
-            for state in ALL[name].states(session):
-                step = Result(number, endpoint.latency_ms, session.name, state, name, FAILED)
+            for step in todo:
                 self._begin(step)
+                began = time.monotonic()
+                meter.launch()
                 result = self._known(step, contestant) or _measured(contestant, meter, step)
+                result = replace(result, took_s=time.monotonic() - began)
                 self._remember(result)
                 yield result
                 if result.outcome != DONE:
@@ -100,6 +151,10 @@ class Rounds:
         # In the discarded round the proxy's listings came from Swift: it may do better next time.
         if result.outcome != DONE and result.round > 0:
             self._given_up[_place_of(result)] = result
+
+
+def _session_of(step: Result) -> tuple[int, float, str, str]:
+    return (step.round, step.latency_ms, step.session, step.contestant)
 
 
 def _place_of(result: Result) -> tuple[float, str, str, str]:

@@ -17,8 +17,8 @@ from rich.progress import (
 from rich.table import Table as Grid
 from rich.text import Text
 
+from .cells import cell_text, number, rows_of, shown
 from .goals import Verdict
-from .report import cell_text, number, rows_of, shown
 from .results import DONE, Result
 from .stats import Cell, Table
 

@@ -22,6 +22,7 @@ from dev_swift.venvs import swift_venv
 from obstore.store import S3Store
 
 from . import nginx
+from .build import build
 from .datasets import DataSet
 from .errors import BenchError
 from .servers import Endpoint, Swift
@@ -78,7 +79,7 @@ def prepare(dataset: DataSet, data: Path, swift: Swift, cached: Endpoint, say: S
         say(f"making {dataset.title}")
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        right = dataset.build(dataset, place)
+        right = build(dataset, place)
         say(f"uploading {dataset.title}")
         _upload(dataset, place, swift)
         done.write_text(json.dumps(right, indent=1))

@@ -49,8 +49,10 @@ class Contestant(ABC):
     kinds: ClassVar[frozenset[str]] = ALL_KINDS
     #: One of the mounts that the goals name.
     peer: ClassVar[bool] = False
-    #: Takes minutes where we take seconds: in fewer rounds, if the caller wants.
-    slow: ClassVar[bool] = False
+    #: Jobs in which it takes many times as long as we do: in fewer rounds, if the caller wants.
+    slow: ClassVar[frozenset[str]] = frozenset()
+    #: Measured in the jobs of this name only; in all where none is named.
+    jobs: ClassVar[frozenset[str]] = frozenset()
     #: Whether anything is left for a second job; without it every job is cold.
     keeps: ClassVar[bool] = True
     #: Asks for every entry of a listing by itself, which a set of rows only cannot answer.
@@ -62,7 +64,7 @@ class Contestant(ABC):
     @classmethod
     def states(cls, session: Session) -> tuple[str, ...]:
         """The states of a session in which this one is measured; none if it cannot do the job."""
-        if session.kind not in cls.kinds:
+        if session.kind not in cls.kinds or (cls.jobs and session.name not in cls.jobs):
             return ()
         return session.states if cls.keeps else (COLD,)
 
@@ -82,6 +84,15 @@ class Contestant(ABC):
     def pid(self) -> int | None:
         """The daemon, where there is one."""
         return None
+
+    def known_keys(self) -> int | None:
+        """How many names it remembers, where it tells."""
+        return None
+
+    @classmethod
+    def is_peer(cls) -> bool:
+        """Slow in all that it does: the sessions say in which it takes part."""
+        return cls.slow == ALL_KINDS
 
     @abstractmethod
     def end(self) -> None:
@@ -163,7 +174,7 @@ class Mount(Contestant):
                 raise BenchError(f"{self.name} did not mount: {said}")
             time.sleep(0.02)
         # The start itself is nobody's first read.
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def clean_env(scene: Scene) -> dict[str, str]:
