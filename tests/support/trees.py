@@ -46,7 +46,7 @@ def bucket_tree(
     rename_max_objects: int = 100,
 ) -> TestedTree:
     """`ttl_s` 0: every question is asked of the bucket."""
-    listing = Listing(store, ttl_s=ttl_s, settle_s=0.0, page_rows=1000)
+    listing = Listing(store, ttl_s=ttl_s, settle_s=0.0, page_rows=1000, max_keys=100_000)
     spool = Spool(directory / "spool", keep_free_fraction=0, keep_free_bytes=0)
     times = Times()
     failures: list[tuple[Key, str]] = []
@@ -57,7 +57,7 @@ def bucket_tree(
     reader = StoreReader(store)
     rules = Rules(
         spool=spool,
-        publish=Publisher(store, listing.note_put).publish,
+        publish=Publisher(store, listing.note_put, keep=lambda meta, data: None).publish,
         read_base=reader.read,
         failed=failed,
         settle_s=settle_s,
