@@ -17,7 +17,9 @@ logs it with its traceback and answers EIO.
     │   ├── BucketFull             507: the server has no room
     │   ├── RequestRejected        any other 4xx, or 501: repeating it will not help
     │   └── Unavailable            unreachable, 5xx, timed out, cut short: may be tried again
-    │       └── Throttled          429, 498, 503 SlowDown: may be tried again, slower
+    │       ├── Throttled          429, 498, 503 SlowDown: may be tried again, slower
+    │       ├── Unreachable        no connection: refused, no route, no such host, no TLS
+    │       └── Offline            no answer for a whole budget: not even tried, for a few seconds
     ├── TreeError                  what a file system answers by itself
     │   ├── NoEntry, EntryExists, IsDirectory, NotDirectory, NotEmpty, ReadOnly, NotOffered,
     │   └── NotPermitted, CrossTree, NameTooLong, NameRefused, Busy, BadHandle, ContentGone
@@ -113,11 +115,24 @@ class RequestRejected(StoreError):
 
 
 class Unavailable(StoreError):
-    """The server could not be reached, failed, or cut its answer short. Trying again may help."""
+    """The server could not be reached, failed, or cut its answer short. Trying again may help.
+
+    `retry_after_s` is when the server wants to be asked again; None where it did not say.
+    """
+
+    retry_after_s: float | None = None
 
 
 class Throttled(Unavailable):
     """The server asks for fewer requests."""
+
+
+class Unreachable(Unavailable):
+    """No connection can be had: nobody listens, the host is unknown, or it is no TLS we trust."""
+
+
+class Offline(Unavailable):
+    """Nobody answers there, for some time already; only a read is told so."""
 
 
 class TreeError(ZarrfuseError):

@@ -22,7 +22,12 @@ from typing import Any
 BINDINGS = ("mfusepy", "fusepy")
 DEADLINE_S = 60.0
 #: Short, so that tests see changes of other clients soon; see config.Metadata.
-FAST = ("metadata.ttl_s=0.4", "ingest.deadline_s=60", "requests.budget_s=2")
+FAST = (
+    "metadata.ttl_s=0.4",
+    "ingest.deadline_s=60",
+    "requests.budget_s=2",
+    "requests.offline_retry_s=0",
+)
 
 
 def zarrfuse(

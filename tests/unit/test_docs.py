@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMED = re.findall(r"`((?:unit|mount|contract|convert|swift)/[\w./]*)(?:::(\w+))?`",
+NAMED = re.findall(r"`((?:unit|mount|contract|convert|swift|faults)/[\w./]*)(?:::(\w+))?`",
                    (ROOT / "docs/SEMANTICS.md").read_text())  # fmt: skip
 
 

@@ -8,8 +8,7 @@ from zarrfuse.config import Config
 from zarrfuse.core.keys import Key, Prefix
 from zarrfuse.errors import ExitCode, ReadOnly, Unavailable, UserError
 from zarrfuse.store.base import list_all
-from zarrfuse.store.counters import Counters
-from zarrfuse.store.open import check_store, open_checked, open_store, parse_source
+from zarrfuse.store.open import Traffic, check_store, open_checked, open_store, parse_source
 
 ENVIRON = {
     "HOME": "/nonexistent",
@@ -62,14 +61,14 @@ def test_no_source(source: str, hint: str) -> None:
 def test_a_directory(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_bytes(b"there already")
-    counters = Counters()
-    store = open_store(f"file://{tmp_path}", config=Config(), environ=ENVIRON, counters=counters)
+    traffic = Traffic(Config().requests)
+    store = open_store(f"file://{tmp_path}", config=Config(), environ=ENVIRON, traffic=traffic)
     check_store(store)
     assert store.get(Key("a/b")).data == b"there already"
     store.put(Key("c/d"), b"new")
     assert (tmp_path / "c" / "d").read_bytes() == b"new"
     assert [row.key for row in list_all(store, "")] == ["a/b", "c/d"]
-    assert counters.snapshot()["get"]["bytes"] == 13
+    assert traffic.counters.snapshot()["get"]["bytes"] == 13
     store.delete(Key("c/d"))
     assert (tmp_path / "c").is_dir()
 

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -24,7 +25,7 @@ from zarrfuse.store.s3_bytes import carries
 from zarrfuse.store.s3_delete import delete_document, fits_xml, kept_keys
 from zarrfuse.store.s3_listing import listing_query, parse_listing
 from zarrfuse.store.s3_multipart import MAX_PARTS, plan_parts
-from zarrfuse.store.s3_signed import Endpoint
+from zarrfuse.store.s3_signed import Endpoint, retry_after_s
 
 NAMES = st.text(st.sampled_from("ab/é\U0001f30a."), min_size=1, max_size=6)
 
@@ -215,6 +216,19 @@ def test_a_status_without_a_document(key: str, status: int, wanted: type[StoreEr
                 ask()
             assert type(caught.value) is wanted
             assert "hidden-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted_s"),
+    [("7", 7), ("Mon, 23 Nov 2026 04:06:07 GMT", 10), (DATE, 0), ("soon", None), (None, None)],
+)
+def test_when_the_server_wants_to_be_asked_again(said: str | None, wanted_s: float | None) -> None:
+    now = parsedate_to_datetime(DATE).timestamp()
+    assert retry_after_s(said, now=lambda: now) == wanted_s
+    headers = {} if said is None else {"Retry_After": said}
+    with answering(response(503, **headers)) as url, pytest.raises(Unavailable) as caught:
+        store_at(url).list_page("")
+    assert (caught.value.retry_after_s is None) is (wanted_s is None)
 
 
 @pytest.mark.parametrize("key", ["plain", "odd/../key"])

@@ -1,7 +1,6 @@
-"""Each behaviour around a store: retries, limit, counters, log, read-only, prefix."""
+"""Each behaviour around a store: retries, counters, log, read-only, prefix."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from zarrfuse.errors import (
     StoreError,
     Throttled,
     Unavailable,
+    Unreachable,
     VersionChanged,
 )
 from zarrfuse.store.base import Body, Store, list_all
 from zarrfuse.store.counters import Counters, CountingStore
 from zarrfuse.store.faults import Fault, FaultyStore
-from zarrfuse.store.limit import LimitedStore
 from zarrfuse.store.log import LoggingStore
 from zarrfuse.store.memory import MemoryStore
 from zarrfuse.store.prefixed import PrefixedStore
@@ -103,6 +102,61 @@ def test_no_pause_is_longer_than_what_is_left() -> None:
     assert max(pauses) <= 0.2
 
 
+class _Failing(MemoryStore):
+    """Every HEAD fails with `error`."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__()
+        self.error = error
+        self.heads = 0
+
+    def head(self, key: Key) -> ObjectMeta:
+        self.heads += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(("asked_s", "budget_s", "pause_s"), [(7.0, 60.0, 7.0), (90.0, 0.2, 0.2)])
+def test_what_the_server_asks_for_is_waited_within_the_budget(
+    asked_s: float, budget_s: float, pause_s: float
+) -> None:
+    error = Throttled("slower", status=503)
+    error.retry_after_s = asked_s
+    failing = _Failing(error)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        failing.error = NotFound("answered at last")
+
+    requests = Requests(budget_s=budget_s, backoff_s=0.001)
+    with pytest.raises(NotFound):
+        RetryingStore(failing, requests, sleep=sleep).head(KEY)
+    assert pauses == [pytest.approx(pause_s, rel=0.2)]
+
+
+def test_a_read_without_a_connection_has_a_budget_of_its_own() -> None:
+    requests = Requests(budget_s=60, unreachable_s=0.05, backoff_s=0.001, backoff_max_s=0.01)
+    error = Unreachable("refused")
+    faulty = FaultyStore(MemoryStore(), [Fault(1, error, and_all_after=True)])
+    with pytest.raises(Unreachable):
+        RetryingStore(faulty, requests).head(KEY)
+    assert len(faulty.calls) > 2
+    for_writes = FaultyStore(MemoryStore(), [Fault(n, error) for n in range(1, 60)])
+    RetryingStore(for_writes, requests).put(KEY, b"x")
+    assert len(for_writes.calls) == 60
+
+
+def test_who_knows_better_ends_the_tries() -> None:
+    faulty = FaultyStore(MemoryStore(), [Fault(1, Unavailable("down"), and_all_after=True)])
+    store = RetryingStore(faulty, QUICK, gives_up=lambda call: call.verb == "head")
+    with pytest.raises(Unavailable):
+        store.head(KEY)
+    assert verbs(faulty) == ["head"]
+    with pytest.raises(Unavailable):
+        store.get(KEY)
+    assert verbs(faulty).count("get") > 2
+
+
 def test_a_lost_create_is_recognised_as_our_own(tmp_path: Path) -> None:
     path = tmp_path / "body"
     path.write_bytes(b"ours")
@@ -159,34 +213,6 @@ def test_an_opaque_etag_is_compared_by_bytes(theirs: bytes, ours: bool) -> None:
 
 
 # the others
-
-
-def test_no_more_than_so_many_at_once() -> None:
-    inside, most, lock = 0, 0, threading.Lock()
-
-    class Slow(MemoryStore):
-        def head(self, key: Key) -> ObjectMeta:
-            nonlocal inside, most
-            with lock:
-                inside += 1
-                most = max(most, inside)
-            threading.Event().wait(0.01)
-            with lock:
-                inside -= 1
-            return super().head(key)
-
-    store = LimitedStore(Slow(), 3)
-    store.put(KEY, b"x")
-    with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda _: store.head(KEY), range(30)))
-    assert most == 3
-
-
-def test_a_failure_gives_its_place_back() -> None:
-    store = LimitedStore(MemoryStore(), 1)
-    for _ in range(3):
-        with pytest.raises(NotFound):
-            store.head(KEY)
 
 
 def test_counters() -> None:

@@ -15,20 +15,22 @@ from urllib.parse import urlsplit
 from fsspec.registry import known_implementations
 
 from zarrfuse.auth.aws import AwsSettings, find_settings, no_credentials
-from zarrfuse.config import Config
+from zarrfuse.config import Config, Requests
 from zarrfuse.core.keys import Prefix, is_key_text
 from zarrfuse.errors import ExitCode, RegionMismatch, StoreError, UserError
 from zarrfuse.store.base import ListPages, Store
 from zarrfuse.store.counters import Counters, CountingStore
 from zarrfuse.store.fsspec import FsspecStore
-from zarrfuse.store.limit import LimitedStore
+from zarrfuse.store.limit import LimitedStore, RequestLimit
 from zarrfuse.store.local import LocalStore
 from zarrfuse.store.log import LoggingStore
+from zarrfuse.store.outage import Outage, OutageStore
 from zarrfuse.store.prefixed import PrefixedStore
 from zarrfuse.store.readonly import ReadOnlyStore
 from zarrfuse.store.retry import RetryingStore
 from zarrfuse.store.s3 import S3Store
 from zarrfuse.store.s3_signed import Endpoint
+from zarrfuse.store.wake import WakingStore
 
 #: What AWS itself takes for a region nobody named; Swift's default as well.
 DEFAULT_REGION = "us-east-1"
@@ -37,13 +39,22 @@ CHECK_BUDGET_S = 3.0
 
 
 class Access(TypedDict, total=False):
-    """What flags say of an S3 source; absent and None are the same. `counters` count requests."""
+    """What flags say of an S3 source; absent and None are the same. `traffic` is told of all."""
 
     endpoint_url: str | None
     region: str | None
     profile: str | None
     anonymous: bool
-    counters: Counters | None
+    traffic: Traffic | None
+
+
+class Traffic:
+    """What a daemon can tell of its requests; shared by the stores that are opened with it."""
+
+    def __init__(self, requests: Requests) -> None:
+        self.counters = Counters()
+        self.limit = RequestLimit(requests)
+        self.outage = Outage(requests.offline_retry_s)
 
 
 def open_store(
@@ -55,10 +66,10 @@ def open_store(
     nobody named a region, a LIST shows whether the server has another, which is then taken.
     """
     scheme, bucket, prefix = parse_source(source)
-    counters = access.get("counters") or Counters()
+    traffic = access.get("traffic") or Traffic(config.requests)
 
     def wrapped(store: Store) -> Store:
-        return _wrapped(store, config, counters, prefix)
+        return _wrapped(store, config, traffic, prefix)
 
     if scheme != "s3":
         return wrapped(_other_store(scheme, source))
@@ -159,7 +170,7 @@ def _open_s3(
     if right_region is not None:
         store.close()
         store = S3Store(replace(endpoint, region=right_region), config.requests)
-    return wrapped(store)
+    return wrapped(WakingStore(store, store.renew))
 
 
 def _region_of(store: ListPages) -> str | None:
@@ -173,11 +184,12 @@ def _region_of(store: ListPages) -> str | None:
     return None
 
 
-def _wrapped(store: Store, config: Config, counters: Counters, prefix: Prefix) -> Store:
+def _wrapped(store: Store, config: Config, traffic: Traffic, prefix: Prefix) -> Store:
     """Each try is counted, logged and limited; the retries are around that."""
-    counted = LoggingStore(CountingStore(store, counters))
-    limited = LimitedStore(counted, config.requests.at_once)
-    whole: Store = RetryingStore(limited, config.requests)
+    counted = LoggingStore(CountingStore(store, traffic.counters))
+    limited = LimitedStore(counted, traffic.limit)
+    retried = RetryingStore(limited, config.requests, gives_up=traffic.outage.gives_up)
+    whole: Store = OutageStore(retried, traffic.outage, once=limited)
     if config.mount.read_only:
         whole = ReadOnlyStore(whole)
     return PrefixedStore(whole, prefix) if prefix else whole

@@ -15,16 +15,17 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_delay,
+    stop_never,
     wait_exponential,
     wait_random,
 )
 
 from zarrfuse.config import MIB, Requests
 from zarrfuse.core.keys import Key, ObjectMeta, content_md5
-from zarrfuse.errors import AlreadyExists, NotFound, Unavailable
+from zarrfuse.errors import AlreadyExists, NotFound, Unavailable, Unreachable
 from zarrfuse.store.base import Body, Store
 from zarrfuse.store.bodies import md5_of, piece_of, size_of
-from zarrfuse.store.wrapper import Call, Wrapper
+from zarrfuse.store.wrapper import WRITING, Call, Wrapper
 
 T = TypeVar("T")
 Sleep = Callable[[float], None]
@@ -33,42 +34,78 @@ Sleep = Callable[[float], None]
 _COMPARED_BYTES = 8 * MIB
 
 
-def retrying(requests: Requests, sleep: Sleep = time.sleep) -> Retrying:
-    """What repeats a call: doubling pauses with jitter, until the budget is spent.
+def retrying(
+    requests: Requests,
+    sleep: Sleep = time.sleep,
+    stop: Callable[[RetryCallState], bool] = stop_never,
+) -> Retrying:
+    """What repeats a call: doubling pauses with jitter, until the budget is spent or `stop` is so.
 
     The last error is raised as it came.
     """
+    spent = stop_after_delay(requests.budget_s)
     return Retrying(
         retry=retry_if_exception_type(Unavailable),
         wait=_pause(requests),
-        stop=stop_after_delay(requests.budget_s),
+        stop=lambda state: spent(state) or stop(state),
         sleep=sleep,
         reraise=True,
     )
 
 
 def _pause(requests: Requests) -> Callable[[RetryCallState], float]:
-    """Exponential and jittered, and never beyond what is left of the budget."""
+    """Exponential and jittered, or what the server asks for if that is longer; never beyond what
+    is left of the budget."""
     doubling = wait_exponential(multiplier=requests.backoff_s, max=requests.backoff_max_s)
     waiting = doubling + wait_random(0, requests.backoff_s)
 
     def pause(state: RetryCallState) -> float:
         left = requests.budget_s - (state.seconds_since_start or 0.0)
-        return max(0.0, min(waiting(state), left))
+        error = _error_of(state)
+        asked_s = (isinstance(error, Unavailable) and error.retry_after_s) or 0.0
+        return max(0.0, min(max(waiting(state), asked_s), left))
 
     return pause
 
 
-class RetryingStore(Wrapper):
-    """A store whose passing failures are tried again."""
+def _error_of(state: RetryCallState) -> BaseException | None:
+    """What the try that has just ended failed with."""
+    return None if state.outcome is None else state.outcome.exception()
 
-    def __init__(self, inner: Store, requests: Requests, *, sleep: Sleep = time.sleep) -> None:
+
+def _never(call: Call) -> bool:
+    return False
+
+
+class RetryingStore(Wrapper):
+    """A store whose passing failures are tried again.
+
+    `gives_up` says whether a call whose try has failed need not be tried again.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        requests: Requests,
+        *,
+        gives_up: Callable[[Call], bool] = _never,
+        sleep: Sleep = time.sleep,
+    ) -> None:
         super().__init__(inner)
         self._requests = requests
+        self._gives_up = gives_up
         self._sleep = sleep
 
     def _call(self, call: Call, perform: Callable[[], T]) -> T:
-        return retrying(self._requests, self._sleep)(perform)
+        def stop(state: RetryCallState) -> bool:
+            return self._gives_up(call) or (call.verb not in WRITING and self._in_vain(state))
+
+        return retrying(self._requests, self._sleep, stop)(perform)
+
+    def _in_vain(self, state: RetryCallState) -> bool:
+        """No connection for so long: more patience helps a write, a reader wants to know."""
+        spent_s = state.seconds_since_start or 0.0
+        return isinstance(_error_of(state), Unreachable) and spent_s >= self._requests.unreachable_s
 
     def put(self, key: Key, body: Body, *, if_absent: bool = False) -> ObjectMeta:
         if not if_absent:

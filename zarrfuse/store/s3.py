@@ -58,6 +58,11 @@ class S3Store:
     def describe(self) -> str:
         return f"s3://{self._endpoint.bucket} at {self._endpoint.url}"
 
+    def renew(self) -> None:
+        """Drops all connections; those in use end with their requests."""
+        self._bytes.renew()
+        self._signed.renew()
+
     def close(self) -> None:
         self._signed.close()
 

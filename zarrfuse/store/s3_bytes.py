@@ -45,11 +45,17 @@ class ByteClient:
     """One bucket, for any thread. No process may fork once the first call was made."""
 
     def __init__(self, endpoint: Endpoint, requests: Requests) -> None:
+        self._endpoint = endpoint
+        self._requests = requests
+        self.renew()
+
+    def renew(self) -> None:
+        """New connections from now on; requests in flight end on theirs."""
         self._store = ObstoreS3(
-            endpoint.bucket,
-            config=_config(endpoint),
-            credential_provider=_keys_of(endpoint),
-            client_options=_client_options(endpoint, requests),
+            self._endpoint.bucket,
+            config=_config(self._endpoint),
+            credential_provider=_keys_of(self._endpoint),
+            client_options=_client_options(self._endpoint, self._requests),
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
         )
 

@@ -28,6 +28,7 @@ from zarrfuse.errors import (
     StoreError,
     Throttled,
     Unavailable,
+    Unreachable,
     VersionChanged,
 )
 
@@ -52,16 +53,26 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A server's answer that is not a success; `code` and `message` are "" where it has no body."""
+    """A server's answer that is not a success; `code` and `message` are "" where it has no body.
+
+    `retry_after_s` is its header of that name; obstore tells of no headers.
+    """
 
     status: int
     code: str = ""
     message: str = ""
     request_id: str = ""
     region: str = ""
+    retry_after_s: float | None = None
 
     @classmethod
-    def parse(cls, status: int, body: str | bytes, request_id: str = "") -> Refusal:
+    def parse(
+        cls,
+        status: int,
+        body: str | bytes,
+        request_id: str = "",
+        retry_after_s: float | None = None,
+    ) -> Refusal:
         """From a body that may be an <Error> document, or anything else."""
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         return cls(
@@ -70,6 +81,7 @@ class Refusal:
             message=_element(text, "Message"),
             request_id=request_id or _element(text, "RequestId"),
             region=_element(text, "Region"),
+            retry_after_s=retry_after_s,
         )
 
 
@@ -112,7 +124,10 @@ def _by_code(attempt: Attempt, refusal: Refusal) -> StoreError | None:
 
 
 def _made(kind: type[StoreError], refusal: Refusal, text: str) -> StoreError:
-    return kind(text, status=refusal.status, request_id=refusal.request_id)
+    error = kind(text, status=refusal.status, request_id=refusal.request_id)
+    if isinstance(error, Unavailable):
+        error.retry_after_s = refusal.retry_after_s
+    return error
 
 
 def _region_error(attempt: Attempt, refusal: Refusal) -> StoreError:
@@ -199,8 +214,8 @@ def from_urllib3(attempt: Attempt, error: Exception) -> StoreError:
             return interrupted(attempt)
 
 
-def cannot_connect(attempt: Attempt, reason: str) -> Unavailable:
-    return Unavailable(f"cannot connect to {attempt.endpoint}: {reason}")
+def cannot_connect(attempt: Attempt, reason: str) -> Unreachable:
+    return Unreachable(f"cannot connect to {attempt.endpoint}: {reason}")
 
 
 def interrupted(attempt: Attempt) -> Unavailable:

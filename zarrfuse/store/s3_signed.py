@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -67,6 +69,7 @@ class SignedClient:
         self._base = parts.path.rstrip("/") + "/" + quote(endpoint.bucket, safe="")
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._signer = _signer(endpoint)
+        self._requests = requests
         self._pool = _pool(endpoint, requests)
 
     def send(
@@ -96,6 +99,11 @@ class SignedClient:
     def target(self, key: str) -> str:
         """The path of the request line for a key, percent-encoded."""
         return f"{self._base}/{quote(key, safe='/~')}" if key else self._base
+
+    def renew(self) -> None:
+        """New connections from now on; requests in flight end on theirs."""
+        before, self._pool = self._pool, _pool(self._endpoint, self._requests)
+        before.close()
 
     def close(self) -> None:
         self._pool.close()
@@ -137,7 +145,20 @@ class SignedClient:
 
 def refused(attempt: Attempt, answer: Answer) -> StoreError:
     request_id = answer.headers.get("x-amz-request-id", "")
-    return error_of(attempt, Refusal.parse(answer.status, answer.body, request_id))
+    later_s = retry_after_s(answer.headers.get("Retry-After"))
+    return error_of(attempt, Refusal.parse(answer.status, answer.body, request_id, later_s))
+
+
+def retry_after_s(text: str | None, now: Callable[[], float] = time.time) -> float | None:
+    """Seconds until the server wants to be asked again; it says seconds or a date (RFC 9110)."""
+    if text is None:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now())
+    except ValueError:
+        return None
 
 
 class _Pieces(Iterable[bytes]):
@@ -186,13 +207,13 @@ def _pool(endpoint: Endpoint, requests: Requests) -> urllib3.HTTPConnectionPool:
     timeout = urllib3.Timeout(connect=requests.connect_s, read=requests.silence_s)
     if parts.scheme == "http":
         pool = urllib3.HTTPConnectionPool(
-            parts.hostname or "", parts.port, maxsize=requests.at_once, timeout=timeout
+            parts.hostname or "", parts.port, maxsize=requests.most_at_once, timeout=timeout
         )
     else:
         pool = urllib3.HTTPSConnectionPool(
             parts.hostname or "",
             parts.port,
-            maxsize=requests.at_once,
+            maxsize=requests.most_at_once,
             timeout=timeout,
             ssl_context=_tls(endpoint.ca_bundle),
         )
