@@ -1,4 +1,4 @@
-"""A bucket of versions for the caching reader, and identities of blocks."""
+"""A bucket of versions for the caching reader, identities of blocks, a cache without a queue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from zarrfuse.cache.blocks import BlockCache
 from zarrfuse.cache.format import BlockId
 from zarrfuse.core.keys import ETag, Key, ObjectMeta
 from zarrfuse.errors import NotFound, VersionChanged
@@ -17,6 +18,15 @@ SECOND_NS = 1_000_000_000
 
 def block_id(number: int, size: int = 1000, *, key: str = "a/0.0") -> BlockId:
     return BlockId("http://s3/bucket", Key(key), ETag("e1"), number * size, (number + 1) * size)
+
+
+class DrainedCache(BlockCache):
+    """A disk tier that has written a block when `put` returns, for tests that look at files."""
+
+    def put(self, block: BlockId, data: bytes) -> bool:
+        taken = super().put(block, data)
+        self.drain()
+        return taken and self._files.exists(block.name)
 
 
 class VersionBucket:

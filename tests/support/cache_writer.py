@@ -58,12 +58,12 @@ def stall(cache: BlockCache, size: int, where: str) -> None:
 
         cache._files.publish = publish_and_wait  # type: ignore[method-assign]
     room.store(bytes([1]) * size)
+    cache.drain()
 
 
-def _write_half(fd: int, data: bytes) -> None:
-    os.write(fd, data[: len(data) // 2 + 1])
-    if len(data) > 500:
-        _wait_for_the_end("half-written")
+def _write_half(fd: int, head: bytes, payload: bytes) -> None:
+    os.write(fd, head + payload[: len(payload) // 2])
+    _wait_for_the_end("half-written")
 
 
 def _wait_for_the_end(where: str) -> None:

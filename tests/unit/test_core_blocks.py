@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarrfuse.core.blocks import Block, BlockLayout, runs
+from zarrfuse.core.blocks import Block, BlockLayout, Pieces, runs
 
 layouts = st.builds(BlockLayout, st.integers(1, 20), st.integers(0, 40))
 
@@ -61,3 +61,26 @@ def test_runs_are_gapless_bounded_and_complete(numbers: set[int], bound: int) ->
     for left, right in pairwise(groups):
         joined = right[0].stop - left[0].start
         assert left[-1].stop < right[0].start or joined > bound
+
+
+@given(st.integers(1, 9), st.integers(0, 50), st.integers(1, 60), st.data())
+def test_pieces_cover_what_is_touched_of_their_block(
+    step: int, begin: int, length: int, data: st.DataObject
+) -> None:
+    block, pieces = Block(begin, begin + length), Pieces(step)
+    start = data.draw(st.integers(begin - 5, begin + length - 1))
+    stop = data.draw(st.integers(max(start, begin) + 1, begin + length + 5))
+    touched = [pieces.piece(block, number) for number in pieces.touched(block, start, stop)]
+    wanted = range(max(start, block.start), min(stop, block.stop))
+    assert {at for piece in touched for at in range(*piece)} >= set(wanted)
+    assert all(piece.start in wanted or wanted.start in range(*piece) for piece in touched)
+    everything = [pieces.piece(block, number) for number in range(-(-length // step))]
+    assert set(touched) <= set(everything)
+    assert [at for piece in everything for at in range(*piece)] == list(range(*block))
+
+
+def test_a_block_of_few_pieces_is_not_cut() -> None:
+    assert Pieces(10).count(Block(100, 140)) == 1
+    assert Pieces(10).count(Block(100, 141)) == 5
+    with pytest.raises(ValueError, match="0 bytes"):
+        Pieces(0)

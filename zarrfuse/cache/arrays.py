@@ -16,10 +16,13 @@ from zarrfuse.core.zarr.metadata import ArrayGrid, parse_array, parse_consolidat
 
 #: Arrays remembered.
 _MAX_ARRAYS = 20_000
+#: Keys whose place is remembered; some 400 bytes each.
+_MAX_LOCATED = 8192
 #: A chunk key has at most so many components below its array ("c" and one per dimension).
 _MAX_DEPTH = 12
-#: Arrays of one dimension with at most so many chunks are coordinates: read whole when opened.
-_FEW_CHUNKS = 4
+#: Arrays of one dimension with at most so many chunks may be coordinates, which are read whole
+#: when a store is opened; one LIST page tells of them all.
+_FEW_CHUNKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a metadata object told: arrays with the number of their chunks, the chunks of small
-    ones, or a group whose members describe themselves."""
+    """What a metadata object told: arrays with their grids, the chunks of coordinates (of the
+    smallest first), or a group whose members describe themselves."""
 
-    arrays: tuple[tuple[Prefix, int], ...] = ()
+    arrays: tuple[tuple[Prefix, ArrayGrid], ...] = ()
     small: tuple[Key, ...] = ()
     group: Prefix | None = None
 
@@ -52,6 +55,9 @@ class Arrays:
         self._lock = threading.Lock()
         self._grids: LRUCache[Prefix, ArrayGrid] = LRUCache(_MAX_ARRAYS)
         self._documents: LRUCache[Key, int] = LRUCache(_MAX_ARRAYS)
+        #: What `locate` found lately, for every read asks. Emptied when it is full,
+        #: and when an array is learned.
+        self._located: dict[Key, Place | None] = {}
 
     def learn(self, key: Key, document: bytes) -> Learned:
         """Takes in a metadata object; nothing if it is the one already known."""
@@ -66,16 +72,29 @@ class Arrays:
             found[Prefix(f"{key.parent}{path}/")] = grid
         with self._lock:
             self._grids.update(found)
-        small = [Key(prefix + text) for prefix, grid in found.items() for text in _few(grid)]
+            self._located = {}
+        by_count = sorted(found.items(), key=lambda item: item[1].count)
+        small = [Key(prefix + text) for prefix, grid in by_count for text in _few(grid)]
         is_group = key.name in (".zgroup", "zarr.json") and own is None and not members
         return Learned(
-            arrays=tuple((prefix, grid.count) for prefix, grid in found.items()),
-            small=tuple(small) if members else (),
+            arrays=tuple(found.items()),
+            small=tuple(small),
             group=key.parent if is_group else None,
         )
 
     def locate(self, key: Key) -> Place | None:
         """The array and chunk that a key names, if its array is known."""
+        located = self._located
+        try:
+            return located[key]
+        except KeyError:
+            place = self._locate(key)
+        if len(located) >= _MAX_LOCATED:
+            located.clear()
+        located[key] = place  # of no use to anybody if an array was learned meanwhile
+        return place
+
+    def _locate(self, key: Key) -> Place | None:
         prefix = key.parent
         for _ in range(_MAX_DEPTH):
             with self._lock:

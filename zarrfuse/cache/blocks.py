@@ -1,8 +1,9 @@
 """The disk tier: files, index and limits put together so that none contradicts the others.
 
-Order of a store: reserve a row (evicting others), write under a temporary name, then rename the
-file and settle the row in one index transaction. So every file that a kill -9 can leave behind has
-a row that counts it, and is evicted like any other. Reading asks no index: a file is its own proof.
+Order of a store: draw room from what is booked in the index (evicting others), fetch, queue, write
+many together (cache/storing). Every file that a kill -9 can leave behind has a row that counts it,
+and is evicted like any other. Reading asks no index: a file is its own proof, and what is still
+queued is found there.
 
 Nothing here raises for trouble of the disk: it is counted, said once, and served as a miss. The
 directory must be on a local disk: SQLite's locks do not hold on network file systems.
@@ -11,29 +12,32 @@ directory must be on a local disk: SQLite's locks do not hold on network file sy
 from __future__ import annotations
 
 import errno
-import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from zarrfuse.cache.allowance import Allowance
 from zarrfuse.cache.counters import Complaints, Counters
+from zarrfuse.cache.eviction import STALE_NS, Eviction
 from zarrfuse.cache.files import BlockFiles, Damaged
 from zarrfuse.cache.format import BlockId, disk_bytes
 from zarrfuse.cache.index import Index, IndexUnusable
 from zarrfuse.cache.limits import DiskSpace, Limits, Usage
-from zarrfuse.cache.rows import Row, Rows
+from zarrfuse.cache.storing import Storing
 from zarrfuse.cache.tiers import Reservation
+from zarrfuse.cache.write_behind import Waiting, WriteBehind
+from zarrfuse.config import MIB
 
 #: The directory of this format; a later, incompatible one gets its own beside it.
 FORMAT_DIRECTORY = "v1"
-#: A reservation older than this belongs to a process that died, or to a hopeless download.
-STALE_NS = 300 * 1_000_000_000
-#: Most blocks that one reservation evicts (measured: 40 ms for the unlinks); the rest follows with
-#: the next ones, and meanwhile blocks are served without being kept.
-_EVICTED_AT_ONCE = 256
+#: Booked at once: some thousand small blocks or a hundred large ones, for one transaction,
+_AHEAD_BYTES = 64 * MIB
+#: and no more than this share of a small cache, of which it evicts so much early.
+_AHEAD_SHARE = 16
 #: Uses are written to the index after so many, or so many nanoseconds, whichever is first.
-_TOUCHES_AT_ONCE = 512
+_TOUCHES_AT_ONCE = 2048
 _TOUCHES_EVERY_NS = 5 * 1_000_000_000
 #: Errors that say nothing about the file: it is left alone.
 NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -56,31 +60,38 @@ class BlockCache:
         """OSError where the directory cannot be made or written."""
         self._limits = limits
         self._clock_ns = clock_ns
-        self._space = space
         self._complaints = Complaints()
         self._counters = Counters("evictions", "damaged", "stored_bytes", "not_kept")
         self._files = BlockFiles(directory / FORMAT_DIRECTORY)
         self._files.prepare()
         self._index = Index(self._files.root, self._files.scan, self._complaints)
+        self._allowance = Allowance(
+            min(_AHEAD_BYTES, limits.size_bytes // _AHEAD_SHARE),
+            clock_ns=clock_ns,
+            fresh_ns=STALE_NS // 2,
+        )
+        self._eviction = Eviction(
+            self._files, limits, self._counters, clock_ns=clock_ns, space=space
+        )
+        storing = Storing(
+            self._index,
+            self._files,
+            self._eviction,
+            self._allowance,
+            self._complaints,
+            self._counters,
+        )
+        self._behind = WriteBehind(storing.write, self._write_due_touches)
         self._lock = threading.Lock()
         self._touches: dict[BlockId, int] = {}
         self._touched_ns = clock_ns()
 
     def get(self, block: BlockId) -> bytes | None:
-        try:
-            data = self._files.read(block)
-        except FileNotFoundError:
-            return None
-        except Damaged as error:
-            self._remove_damaged(block, str(error))
-            return None
-        except OSError as error:
-            if error.errno in NOT_THE_FILE:
-                self._complaints.say("cache.unreadable", reason=str(error))
-            else:
-                self._remove_damaged(block, str(error))
-            return None
-        self.touch(block)
+        data = self._behind.find(block)
+        if data is None:
+            data = self._read(block)
+        if data is not None:
+            self.touch(block)
         return data
 
     def put(self, block: BlockId, data: bytes) -> bool:
@@ -88,40 +99,34 @@ class BlockCache:
         return reservation is not None and reservation.store(data)
 
     def reserve(self, block: BlockId) -> Reservation | None:
-        """None also where the block is there already, or another process is fetching it."""
-        token = secrets.randbits(62)
-        try:
-            with self._index.transaction() as rows:
-                rows.touch(self._taken_touches())
-                if not self._vacate(rows, block.name):
-                    return None
-                fits = self._make_room(rows, disk_bytes(block))
-                if fits:
-                    rows.add([Row(block.name, disk_bytes(block), self._clock_ns(), token)])
-        except IndexUnusable:
-            fits = False
-        if not fits:
-            self._counters.add("not_kept")
-        return _Room(self, block, token) if fits else None
+        wanted = disk_bytes(block)
+        if self._allowance.draw(wanted) or self._book(wanted):
+            return _Room(self, block, wanted)
+        if self._behind.drain() and self._book(wanted):  # what was queued can be evicted now
+            return _Room(self, block, wanted)
+        self._counters.add("not_kept")
+        return None
+
+    def has(self, block: BlockId) -> bool:
+        return self._behind.holds(block) or self._files.exists(block.name)
 
     def touch(self, block: BlockId) -> None:
         now = self._clock_ns()
         with self._lock:
             self._touches[block] = now
-            due = (
-                len(self._touches) >= _TOUCHES_AT_ONCE
-                or now - self._touched_ns >= _TOUCHES_EVERY_NS
-            )
-        if due and not self._index.is_busy:
-            self._write_touches()
+            due = self._is_touch_due(now)
+        if due:
+            self._behind.wake()
 
     def trim(self) -> None:
         """Evicts down to the limits now, as after the size was lowered; may take seconds."""
+        self._behind.drain()
         try:
             while True:
                 with self._index.transaction() as rows:
                     before = rows.usage().blocks
-                    if self._make_room(rows, 0) or rows.usage().blocks == before:
+                    self._eviction.room(rows, 0)
+                    if rows.usage().blocks == before:
                         return
         except IndexUnusable as error:
             self._complaints.say("cache.not_trimmed", reason=str(error))
@@ -137,65 +142,45 @@ class BlockCache:
     def snapshot(self) -> dict[str, int]:
         usage = self.usage()
         kept = (
-            {} if usage is None else {"disk_blocks": usage.blocks, "disk_bytes": usage.total_bytes}
+            {}
+            if usage is None
+            else {
+                "disk_blocks": usage.blocks,
+                "disk_bytes": usage.total_bytes - usage.reserved_bytes,
+            }
         )
         return {**self._counters.snapshot(), **kept, "disk_limit_bytes": self._limits.size_bytes}
 
+    def drain(self) -> None:
+        """Returns when all that was stored so far is on disk."""
+        self._behind.drain()
+
     def close(self) -> None:
-        self._write_touches()
-        self._index.close()
-
-    def _vacate(self, rows: Rows, name: bytes) -> bool:
-        """Whether the block may be reserved; a row without file, or of the dead, gives way."""
-        row = rows.find(name)
-        if row is None:
-            return True
-        if row.token is None and self._files.exists(name):
-            return False
-        if row.token is not None and row.used_ns >= self._stale_before_ns():
-            return False
-        self._drop(rows, row)
-        return True
-
-    def _make_room(self, rows: Rows, wanted: int) -> bool:
-        """Evicts what must go for `wanted` bytes, up to a bound; whether they fit now."""
-        if wanted > self._limits.size_bytes:
-            return False
-        free = self._space(self._files.root).free
-        lacking = self._limits.shortfall(rows.usage(), free, wanted)
-        if lacking <= 0:
-            return True
-        for row in rows.oldest(_EVICTED_AT_ONCE, stale_before_ns=self._stale_before_ns()):
-            self._drop(rows, row)
-            self._counters.add("evictions")
-            lacking -= row.bytes
-            if lacking <= 0:
-                return True
-        return False
-
-    def _drop(self, rows: Rows, row: Row) -> None:
-        """The file first: killed in between, a row without file is the lesser lie."""
-        self._files.discard(row.name)
-        if row.token is not None:
-            self._files.discard_temporary(row.name, row.token)
-        rows.remove(row.name)
-
-    def _stale_before_ns(self) -> int:
-        return self._clock_ns() - STALE_NS
-
-    def _taken_touches(self) -> list[tuple[int, bytes]]:
-        with self._lock:
-            taken, self._touches = self._touches, {}
-            self._touched_ns = self._clock_ns()
-        return [(used, block.name) for block, used in taken.items()]
-
-    def _write_touches(self) -> None:
-        taken = self._taken_touches()
+        """A block that comes later, from a fetch that was under way, is not kept."""
+        self._behind.close()
         try:
             with self._index.transaction() as rows:
-                rows.touch(taken)
+                rows.touch(self._taken_touches())
+                self._allowance.release(rows)
         except IndexUnusable as error:
             self._complaints.say("cache.uses_not_written", reason=str(error))
+        self._index.close()
+
+    # Reading -------------------------------------------------------------------------------
+
+    def _read(self, block: BlockId) -> bytes | None:
+        try:
+            return self._files.read(block)
+        except FileNotFoundError:
+            return None
+        except Damaged as error:
+            self._remove_damaged(block, str(error))
+        except OSError as error:
+            if error.errno in NOT_THE_FILE:
+                self._complaints.say("cache.unreadable", reason=str(error))
+            else:
+                self._remove_damaged(block, str(error))
+        return None
 
     def _remove_damaged(self, block: BlockId, reason: str) -> None:
         """Its row stays until the block is stored again or evicted."""
@@ -206,48 +191,70 @@ class BlockCache:
         except OSError as error:
             self._complaints.say("cache.damaged_stays", key=block.key, reason=str(error))
 
-    def _fill(self, block: BlockId, token: int, data: bytes) -> bool:
-        """Writes a reserved block; False, with the room given back, if that did not work."""
-        try:
-            self._files.write(block, token, data)
-            with self._index.transaction() as rows:
-                kept = rows.settle(block.name, token)
-                if kept:
-                    self._files.publish(block.name, token)
-        except (OSError, IndexUnusable) as error:
-            self._complaints.say("cache.not_written", reason=str(error))
-            kept = False
-        if kept:
-            self._counters.add("stored_bytes", block.size)
-        else:
-            self._give_back(block, token)
-        return kept
+    # Room ----------------------------------------------------------------------------------
 
-    def _give_back(self, block: BlockId, token: int) -> None:
-        """A row that cannot be removed now goes when it is stale."""
-        self._counters.add("not_kept")
+    def _book(self, wanted: int) -> bool:
+        drawn = False
         try:
-            self._files.discard_temporary(block.name, token)
             with self._index.transaction() as rows:
-                row = rows.find(block.name)
-                if row is not None and row.token == token:
-                    rows.remove(block.name)
-        except (OSError, IndexUnusable) as error:
-            self._complaints.say("cache.room_not_given_back", reason=str(error))
+                rows.touch(self._taken_touches())
+                drawn = self._allowance.book(rows, wanted, partial(self._eviction.room, rows))
+        except IndexUnusable:
+            self._allowance.forget()
+            if drawn:
+                self._allowance.put_back(wanted)
+            return False
+        return drawn
+
+    # Writing -------------------------------------------------------------------------------
+
+    def _store(self, block: BlockId, data: bytes, room: int) -> bool:
+        waiting = Waiting(block, block.name, data, room, self._clock_ns())
+        taken = self._behind.put(waiting)
+        if not taken:
+            self._allowance.put_back(room)
+        return taken
+
+    # Uses ----------------------------------------------------------------------------------
+
+    def _is_touch_due(self, now_ns: int) -> bool:
+        waited_ns = now_ns - self._touched_ns
+        return len(self._touches) >= _TOUCHES_AT_ONCE or waited_ns >= _TOUCHES_EVERY_NS
+
+    def _write_due_touches(self) -> None:
+        with self._lock:
+            due = self._is_touch_due(self._clock_ns()) and bool(self._touches)
+        if not due:
+            return
+        try:
+            with self._index.transaction() as rows:
+                rows.touch(self._taken_touches())
+        except IndexUnusable as error:
+            self._complaints.say("cache.uses_not_written", reason=str(error))
+
+    def _taken_touches(self) -> list[tuple[int, bytes]]:
+        """Those of blocks that have no row yet stay for the next time."""
+        with self._lock:
+            taken, self._touches = self._touches, {}
+            self._touched_ns = self._clock_ns()
+        rowless = {block: used for block, used in taken.items() if self._behind.holds(block)}
+        with self._lock:
+            self._touches = rowless | self._touches
+        return [(used, block.name) for block, used in taken.items() if block not in rowless]
 
 
 class _Room:
     """One reservation of a BlockCache."""
 
-    def __init__(self, cache: BlockCache, block: BlockId, token: int) -> None:
+    def __init__(self, cache: BlockCache, block: BlockId, room: int) -> None:
         self._cache = cache
         self._block = block
-        self._token = token
+        self._room = room
 
     def store(self, data: bytes) -> bool:
         if len(data) != self._block.size:
             raise ValueError(f"{len(data)} bytes for a block of {self._block.size}")
-        return self._cache._fill(self._block, self._token, data)
+        return self._cache._store(self._block, data, self._room)
 
     def cancel(self) -> None:
-        self._cache._give_back(self._block, self._token)
+        self._cache._allowance.put_back(self._room)

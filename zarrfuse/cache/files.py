@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from zarrfuse.cache.format import NAME_BYTES, BlockId, allocated, header, header_bytes
+from zarrfuse.cache.format import HEADER, NAME_BYTES, BlockId, allocated, header, name_of
 from zarrfuse.cache.rows import Row
 
 _FILE_NAME = re.compile(rf"([0-9a-f]{{{2 * NAME_BYTES}}})(?:\.([0-9a-f]{{1,16}}))?")
@@ -33,6 +33,7 @@ class BlockFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._top = str(root)
 
     def prepare(self) -> None:
         """Makes the directory if need be, private, and proves that it can be written."""
@@ -45,37 +46,41 @@ class BlockFiles:
 
     def read(self, block: BlockId) -> bytes:
         """The payload, verified. FileNotFoundError: there is none. Damaged: remove it."""
-        fd = os.open(self._path(block.name), os.O_RDONLY | os.O_CLOEXEC)
+        identity = block.encoded
+        before = HEADER.size + len(identity)
+        fd = os.open(self._text(name_of(identity)), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            before = header_bytes(block)
-            if os.fstat(fd).st_size != before + block.size:
-                raise Damaged("its length is wrong")
             head = os.pread(fd, before, 0)
-            payload = os.pread(fd, block.size, before)
+            payload = os.pread(fd, block.size + 1, before)  # one more would be one too many
         finally:
             os.close(fd)
-        if header(block, payload) != head:
+        if len(payload) != block.size:
+            raise Damaged("its length is wrong")
+        if header(identity, payload) != head:
             raise Damaged("its header or checksum is wrong")
         return payload
 
-    def write(self, block: BlockId, token: int, payload: bytes) -> None:
-        """Writes the block under its temporary name."""
-        path = self._path(block.name, token)
+    def write(self, block: BlockId, token: int, payload: bytes) -> bytes:
+        """Writes the block under its temporary name; the name that `publish` wants."""
+        identity = block.encoded
+        name = name_of(identity)
+        text = self._text(name, token)
         try:
-            fd = _create(path)
+            fd = _create(text)
         except FileNotFoundError:
-            path.parent.parent.mkdir(mode=0o700, exist_ok=True)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd = _create(path)
+            leaf = Path(text).parent
+            leaf.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            leaf.mkdir(mode=0o700, exist_ok=True)
+            fd = _create(text)
         try:
-            _write_all(fd, header(block, payload))
-            _write_all(fd, payload)
+            _write_all(fd, header(identity, payload), payload)
         finally:
             os.close(fd)
+        return name
 
     def publish(self, name: bytes, token: int) -> None:
         """Gives a written block its final name."""
-        self._path(name, token).rename(self._path(name))
+        os.rename(self._text(name, token), self._text(name))  # noqa: PTH104 - one of very many
 
     def discard(self, name: bytes) -> None:
         self._path(name).unlink(missing_ok=True)
@@ -84,7 +89,7 @@ class BlockFiles:
         self._path(name, token).unlink(missing_ok=True)
 
     def exists(self, name: bytes) -> bool:
-        return self._path(name).exists()
+        return os.access(self._text(name), os.F_OK)
 
     def scan(self) -> Iterator[Row]:
         """A row for every file there is; a temporary one as the reservation of its writer."""
@@ -101,17 +106,23 @@ class BlockFiles:
                 yield entry
 
     def _path(self, name: bytes, token: int | None = None) -> Path:
+        return Path(self._text(name, token))
+
+    def _text(self, name: bytes, token: int | None = None) -> str:
+        """The path as text: making a Path costs as much as opening the file."""
         text = name.hex()
         suffix = "" if token is None else f".{token:x}"
-        return self.root / text[0] / text[1] / (text + suffix)
+        return f"{self._top}/{text[0]}/{text[1]}/{text}{suffix}"
 
 
-def _create(path: Path) -> int:
+def _create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
+def _write_all(fd: int, head: bytes, payload: bytes) -> None:
+    """Mostly one call; a disk that is full, or a big block, may take less at once."""
+    written = os.writev(fd, (head, payload))
+    rest = memoryview(head + payload)[written:] if written < len(head) + len(payload) else b""
     while rest:
         rest = rest[os.write(fd, rest) :]
 

@@ -56,15 +56,19 @@ class BlockId(NamedTuple):
     @property
     def name(self) -> bytes:
         """What the block is called in the index and, in hexadecimal, on disk."""
-        return hashlib.blake2b(self.encoded, digest_size=NAME_BYTES).digest()
+        return name_of(self.encoded)
 
 
-def header(block: BlockId, payload: bytes) -> bytes:
-    """All that precedes `payload` in its file.
+def name_of(identity: bytes) -> bytes:
+    """The name of the block with that encoded identity."""
+    return hashlib.blake2b(identity, digest_size=NAME_BYTES).digest()
+
+
+def header(identity: bytes, payload: bytes) -> bytes:
+    """All that precedes `payload` in the file of the block with that encoded identity.
 
     A reader makes it again from what it found and compares: each field is checked by that.
     """
-    identity = block.encoded
     checksum = xxhash.xxh3_128_digest(payload)
     return HEADER.pack(_MAGIC, _VERSION, len(identity), len(payload), checksum) + identity
 

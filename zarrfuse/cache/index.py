@@ -75,11 +75,6 @@ class Index:
         self._connection: sqlite3.Connection | None = None
         self._rests_until = 0.0
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a transaction of this process is under way: who only tidies comes back later."""
-        return self._lock.locked()
-
     @contextmanager
     def transaction(self) -> Iterator[Rows]:
         """All that is done in the body, or nothing. IndexUnusable at any point of it."""

@@ -31,7 +31,8 @@ class DiskSpace:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the index accounts for. `reserved_bytes` of `total_bytes` may not be written yet."""
+    """What the index accounts for: stored blocks, and of `total_bytes` those that may not be
+    written yet."""
 
     blocks: int
     total_bytes: int

@@ -30,3 +30,14 @@ def open_disk_tier(config: Cache) -> DiskTier:
         log = structlog.get_logger("zarrfuse.cache")
         log.warning("cache.no_disk", directory=str(directory), reason=str(error))
         return NoDisk()
+
+
+def room_of(config: Cache, disk: DiskTier) -> int:
+    """The most bytes that `disk` may hold, by its size and by what its file system has free; 0 for
+    none."""
+    kept = disk.snapshot()
+    if "disk_limit_bytes" not in kept:
+        return 0
+    space = DiskSpace.of(cache_directory(config))
+    beside = space.free - Limits.of(config, space).keep_free_bytes
+    return max(0, min(kept["disk_limit_bytes"], kept.get("disk_bytes", 0) + beside))

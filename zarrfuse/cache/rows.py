@@ -34,7 +34,8 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 
 class Row(NamedTuple):
-    """One block. `used_ns` since the epoch; `token` of the reservation, None once it is stored."""
+    """One block, or room booked for some. `used_ns` since the epoch; `token` of who reserved it,
+    None once it is stored."""
 
     name: bytes
     bytes: int
@@ -50,11 +51,11 @@ class Rows:
         self._executemany = connection.executemany
 
     def usage(self) -> Usage:
-        blocks, total = self._execute("SELECT blocks, bytes FROM total").fetchone()
-        (reserved,) = self._execute(
-            "SELECT COALESCE(SUM(bytes), 0) FROM block WHERE token IS NOT NULL"
+        rows, total = self._execute("SELECT blocks, bytes FROM total").fetchone()
+        reservations, reserved = self._execute(
+            "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM block WHERE token IS NOT NULL"
         ).fetchone()
-        return Usage(blocks, total, reserved)
+        return Usage(rows - reservations, total, reserved)
 
     def find(self, name: bytes) -> Row | None:
         found = self._execute("SELECT * FROM block WHERE name = ?", (name,)).fetchone()

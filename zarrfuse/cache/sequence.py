@@ -1,51 +1,87 @@
 """When a large file is read on and on, how far ahead to fetch. Pure.
 
 Nothing is fetched ahead for a first read, nor for reads that jump: the headers of HDF5 and NetCDF
-files are read in small pieces here and there, and must not drag megabytes along.
+files are read in small pieces here and there, and must not drag megabytes along. How far ahead
+grows with what was read in one go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-MIB = 1024**2
-#: A read that begins within so many bytes behind the last one still goes on: the kernel's own
-#: read-ahead brings its pieces slightly out of order.
-_SLACK_BYTES = 2 * MIB
-#: The first step ahead, once two reads followed each other; doubled at each further one.
-_FIRST_BYTES = 4 * MIB
+KIB, MIB = 1024, 1024**2
+#: A read that begins within so many of its own lengths of where the last one ended still goes on,
+#: for the kernel's read-ahead brings its requests slightly out of order; but not beyond what that
+#: has in flight (mount/kernel.READ_AHEAD_KIB).
+_SLACK_READS = 4
+_SLACK_BYTES = MIB
+#: Read on for so long, a reader has proved that it goes on: an HDF5 header with its B-trees is
+#: mostly shorter, and the kernel's first two requests for `cat` bring 256 and 512 kB.
+_PROOF_BYTES = 512 * KIB
+#: But libnetcdf reads 4 MiB of every file that it opens, and the kernel 1 MiB more: up to here so
+#: few bytes ahead; from then on as far as was read already, so that at most half is for nothing.
+_OPENED_BYTES = 6 * MIB
+_WARY_BYTES = 2 * MIB
+#: Ways through one object that are followed at once, as of a process for each part of a file.
+_MAX_WAYS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Way:
     """One reader's way through one object. All offsets in bytes.
 
-    `reached`: where its last read ended; `fetched`: up to where was asked for; `ahead`: how far
-    ahead to be, 0 until the reader has proved that it goes on.
+    `reached`: where its last read ended; `read`: how much it read in one go; `fetched`: up to
+    where was asked for, 0 for nothing yet.
     """
 
-    reached: int = 0
+    reached: int
+    read: int
     fetched: int = 0
-    ahead: int = 0
 
 
-def read_on(
-    before: Sequence | None, start: int, stop: int, size: int, max_bytes: int
-) -> tuple[Sequence, tuple[int, int] | None]:
-    """The reader has asked for [start, stop) of an object of `size` bytes.
+#: All that is known of the readers of one object, the latest first.
+Ways = tuple[Way, ...]
 
-    What is known of it from now on, and the range to fetch ahead, if any.
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """An object that is read in blocks of `block_bytes`, at most `max_bytes` ahead."""
+
+    size: int
+    block_bytes: int
+    max_bytes: int
+
+
+def read_on(ways: Ways, start: int, stop: int, large: Large) -> tuple[Ways, tuple[int, int] | None]:
+    """A reader has asked for [start, stop).
+
+    What is known from now on, and the range of whole blocks to fetch ahead, if any.
     """
-    if (
-        before is None
-        or not before.reached - _SLACK_BYTES <= start <= before.reached + _SLACK_BYTES
-    ):
-        return Sequence(reached=stop, fetched=stop), None
-    reached = max(before.reached, stop)
-    ahead = min(max(before.ahead * 2, _FIRST_BYTES), max_bytes)
-    begin = max(before.fetched, reached)
-    end = min(reached + ahead, size)
-    # Small steps would be many small requests: wait until there is room for half of the way.
-    if end - begin < min(ahead // 2, size - begin) or end <= begin:
-        return Sequence(reached, before.fetched, before.ahead or _FIRST_BYTES), None
-    return Sequence(reached, end, ahead), (begin, end)
+    slack = min(_SLACK_READS * (stop - start), _SLACK_BYTES)
+    near = (way for way in ways if abs(start - way.reached) <= slack)
+    way = min(near, key=lambda way: abs(start - way.reached), default=None)
+    if way is None:
+        return (Way(stop, stop - start), *ways)[:_MAX_WAYS], None
+    others = tuple(other for other in ways if other is not way)
+    way = Way(max(way.reached, stop), way.read + stop - start, way.fetched)
+    ahead = _ahead(way, large) if way.read >= _PROOF_BYTES else None
+    if ahead is not None:
+        way = replace(way, fetched=ahead[1])
+    return (way, *others), ahead
+
+
+def _ahead(way: Way, large: Large) -> tuple[int, int] | None:
+    block = large.block_bytes
+    # The block that it stands in comes whole: its rest would be many small reads.
+    begin = max(way.fetched, way.reached // block * block)
+    distance = way.read if way.read >= _OPENED_BYTES else _WARY_BYTES
+    distance = min(distance, large.max_bytes)
+    end = way.reached + distance
+    if end >= large.size:
+        end = large.size
+    else:
+        end -= end % block
+        # Small steps would be many small requests: wait until there is room for a larger one.
+        if end - begin < distance // 8:
+            return None
+    return (begin, end) if begin < end else None

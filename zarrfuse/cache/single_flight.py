@@ -63,6 +63,11 @@ class SingleFlight(Generic[K, V]):
             raise
         claim.crash(RuntimeError("a claimed key was never landed"))
 
+    def is_open(self, key: K) -> bool:
+        """Whether somebody brings it at this moment."""
+        with self._lock:
+            return key in self._flights
+
     def _join(self, key: K) -> tuple[Future[V], bool]:
         with self._lock:
             flight = self._flights.get(key)

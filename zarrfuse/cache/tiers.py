@@ -46,6 +46,10 @@ class DiskTier(Tier, Protocol):
         """Room for the block, made by evicting others; None: serve it without keeping it."""
         ...
 
+    def has(self, block: BlockId) -> bool:
+        """Whether `get` would find it, unless it turns out to be damaged. Reads nothing."""
+        ...
+
     def touch(self, block: BlockId) -> None:
         """The block was used, though not read from here."""
         ...
@@ -66,6 +70,9 @@ class NoDisk:
 
     def reserve(self, block: BlockId) -> Reservation | None:
         return None
+
+    def has(self, block: BlockId) -> bool:
+        return False
 
     def touch(self, block: BlockId) -> None:
         return None

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from zarrfuse.cache.blocks import FORMAT_DIRECTORY, NOT_THE_FILE, STALE_NS
+from zarrfuse.cache.blocks import FORMAT_DIRECTORY, NOT_THE_FILE
 from zarrfuse.cache.counters import Complaints
+from zarrfuse.cache.eviction import STALE_NS
 from zarrfuse.cache.files import BlockFiles, Damaged
 from zarrfuse.cache.format import HEADER, BlockId
 from zarrfuse.cache.index import Index

@@ -10,6 +10,7 @@ class Attributes:
     """`size` in bytes, `mtime_ns` since the epoch.
 
     `version` names the bytes: equal versions, equal bytes; "" where they may change at any time.
+    `in_parts`: programs want small parts of it, which lie anywhere.
     """
 
     is_directory: bool
@@ -17,3 +18,4 @@ class Attributes:
     mtime_ns: int
     version: str = ""
     read_only: bool = False
+    in_parts: bool = False

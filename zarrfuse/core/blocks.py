@@ -48,6 +48,37 @@ class BlockLayout:
         )
 
 
+#: A block of so few pieces is not cut: that would save less than a further request costs.
+_FEW_PIECES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """How a block of which little is wanted is cut again: every `piece_bytes` from its start."""
+
+    piece_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.piece_bytes < 1:
+            raise ValueError(f"a piece cannot have {self.piece_bytes} bytes")
+
+    def count(self, block: Block) -> int:
+        """How many the block has; 1: it is not worth being cut."""
+        count = -(-block.size // self.piece_bytes)
+        return count if count > _FEW_PIECES else 1
+
+    def touched(self, block: Block, start: int, stop: int) -> range:
+        """The numbers of those that [start, stop) touches."""
+        first = max(start, block.start) - block.start
+        last = min(stop, block.stop) - block.start
+        return range(first // self.piece_bytes, -(-last // self.piece_bytes))
+
+    def piece(self, block: Block, number: int) -> Block:
+        """One of them, a block itself."""
+        start = block.start + number * self.piece_bytes
+        return Block(start, min(start + self.piece_bytes, block.stop))
+
+
 def runs(blocks: Iterable[Block], max_bytes: int) -> list[tuple[Block, ...]]:
     """Ordered blocks in groups without gaps, none over `max_bytes` unless it is a single block."""
     groups: list[list[Block]] = []

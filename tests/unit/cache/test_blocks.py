@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,11 +15,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.cache_fakes import SECOND_NS, block_id
+from tests.support.cache_fakes import SECOND_NS, DrainedCache, block_id
 from tests.support.cache_writer import fill
-from zarrfuse.cache.blocks import BlockCache
 from zarrfuse.cache.format import disk_bytes, header_bytes
-from zarrfuse.cache.limits import DiskSpace, Limits
+from zarrfuse.cache.limits import DiskSpace, Limits, Usage
 
 SIZE = 20_000
 DATA = bytes(range(250)) * 80
@@ -39,15 +39,15 @@ def clock() -> Clock:
     return Clock()
 
 
-Build = Callable[..., BlockCache]
+Build = Callable[..., DrainedCache]
 
 
 @pytest.fixture
 def build(tmp_path: Path, clock: Clock) -> Iterator[Build]:
     with ExitStack() as made:
 
-        def make(room: int = 100 * EACH, keep_free: int = 0, **more: object) -> BlockCache:
-            cache = BlockCache(tmp_path, Limits(room, keep_free), clock_ns=clock, **more)  # type: ignore[arg-type]
+        def make(room: int = 15 * EACH, keep_free: int = 0, **more: object) -> DrainedCache:
+            cache = DrainedCache(tmp_path, Limits(room, keep_free), clock_ns=clock, **more)  # type: ignore[arg-type]
             made.callback(cache.close)
             return cache
 
@@ -66,7 +66,7 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def kept(cache: BlockCache, numbers: range) -> list[int]:
+def kept(cache: DrainedCache, numbers: range) -> list[int]:
     return [n for n in numbers if cache.get(block_id(n, SIZE)) is not None]
 
 
@@ -134,7 +134,7 @@ def test_a_directory_in_a_blocks_place_is_a_miss(build: Build, tmp_path: Path) -
     assert [line["event"] for line in logs] == ["cache.damaged", "cache.damaged_stays"]
 
 
-def _is_removed_and_can_come_back(cache: BlockCache, path: Path) -> None:
+def _is_removed_and_can_come_back(cache: DrainedCache, path: Path) -> None:
     with capture_logs() as logs:
         assert cache.get(block_id(1, SIZE)) is None
         assert cache.get(block_id(1, SIZE)) is None
@@ -175,6 +175,10 @@ def test_uses_reach_other_daemons_after_a_while(build: Build, clock: Clock) -> N
         ours.put(block_id(number, SIZE), DATA)
     clock.now += 6 * SECOND_NS
     ours.get(block_id(0, SIZE))
+    deadline = time.monotonic() + 30
+    while ours._touches:  # they are written by a thread
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     other.put(block_id(3, SIZE), DATA)
     assert kept(other, range(4)) == [0, 2, 3]
 
@@ -188,29 +192,73 @@ def test_room_is_taken_before_the_fetch(build: Build) -> None:
     assert cache.reserve(block_id(3, SIZE)) is not None
 
 
-def test_a_block_is_reserved_once(build: Build) -> None:
-    ours, other = build(), build()
-    room = ours.reserve(block_id(1, SIZE))
-    assert room is not None
-    assert other.reserve(block_id(1, SIZE)) is None
-    assert room.store(DATA)
-    assert other.reserve(block_id(1, SIZE)) is None
-    assert other.get(block_id(1, SIZE)) == DATA
+def test_a_block_that_two_fetched_is_stored_once(build: Build, tmp_path: Path) -> None:
+    caches = build(), build()
+    rooms = [cache.reserve(block_id(1, SIZE)) for cache in caches]
+    for cache, room in zip(caches, rooms, strict=True):
+        assert room is not None
+        room.store(DATA)
+        cache.drain()
+        assert cache.get(block_id(1, SIZE)) == DATA
+    usage = caches[0].usage()
+    assert usage == Usage(blocks=1, total_bytes=EACH, reserved_bytes=0)
+    assert len(block_files(tmp_path)) == 1
 
 
-def test_a_stale_reservation_gives_way_and_its_owner_stores_nothing(
+def test_room_is_booked_ahead_and_given_back_at_the_end(build: Build) -> None:
+    ours, other = build(room=64 * EACH), build(room=64 * EACH)
+    assert ours.put(block_id(1, SIZE), DATA)
+    assert other.usage() == Usage(blocks=1, total_bytes=4 * EACH, reserved_bytes=3 * EACH)
+    with ours._index.transaction():  # nobody asks the index for these
+        rooms = [ours.reserve(block_id(number, SIZE)) for number in range(2, 5)]
+    assert None not in rooms
+    ours.close()
+    assert other.usage() == Usage(blocks=1, total_bytes=EACH, reserved_bytes=0)
+
+
+def test_a_stale_booking_gives_way_and_a_late_block_finds_other_room(
     build: Build, clock: Clock, tmp_path: Path
 ) -> None:
-    ours, other = build(), build()
-    slow = ours.reserve(block_id(1, SIZE))
+    ours, other = build(room=3 * EACH), build(room=3 * EACH)
+    late = ours.reserve(block_id(1, SIZE))
+    assert late is not None
+    assert all(other.put(block_id(number, SIZE), DATA) for number in (2, 3))
+    assert other.reserve(block_id(4, SIZE)) is not None  # by evicting
     clock.now += 301 * SECOND_NS
-    quick = other.reserve(block_id(1, SIZE))
-    assert slow is not None
-    assert quick is not None
-    assert not slow.store(DATA[::-1])
-    assert quick.store(DATA)
+    assert other.put(block_id(4, SIZE), DATA)
+    assert late.store(DATA)
+    ours.drain()
     assert ours.get(block_id(1, SIZE)) == DATA
-    assert len(block_files(tmp_path)) == 1
+    usage = ours.usage()
+    assert usage is not None
+    assert usage.total_bytes <= 3 * EACH
+    assert usage.blocks == len(block_files(tmp_path))
+
+
+def test_has_finds_what_get_would(build: Build, tmp_path: Path) -> None:
+    cache = build()
+    room = cache.reserve(block_id(1, SIZE))
+    assert not cache.has(block_id(1, SIZE))
+    assert room is not None
+    with cache._index.transaction():
+        room.store(DATA)
+        assert cache.has(block_id(1, SIZE))  # queued
+        assert cache.get(block_id(1, SIZE)) == DATA
+    cache.drain()
+    assert cache.has(block_id(1, SIZE))
+    block_files(tmp_path)[0].unlink()
+    assert not cache.has(block_id(1, SIZE))
+
+
+def test_close_writes_what_waits_and_later_blocks_are_not_kept(build: Build) -> None:
+    cache = build()
+    rooms = [cache.reserve(block_id(number, SIZE)) for number in (1, 2)]
+    assert rooms[0] is not None
+    assert rooms[1] is not None
+    assert rooms[0].store(DATA)
+    cache.close()
+    assert not rooms[1].store(DATA)
+    assert kept(build(), range(3)) == [1]
 
 
 def test_free_space_is_left(build: Build) -> None:
@@ -219,7 +267,7 @@ def test_free_space_is_left(build: Build) -> None:
     def space(_: Path) -> DiskSpace:
         return DiskSpace(total=1000 * EACH, free=free[0])
 
-    cache = build(keep_free=8 * EACH, space=space)
+    cache = build(room=10 * EACH, keep_free=8 * EACH, space=space)
     assert cache.put(block_id(1, SIZE), DATA)
     free[0] -= EACH
     assert cache.put(block_id(2, SIZE), DATA)
@@ -258,11 +306,11 @@ def test_a_failed_write_gives_the_room_back(
 ) -> None:
     cache = build(room=EACH)
 
-    def full(fd: int, data: bytes) -> int:
+    def full(fd: int, data: tuple[bytes, ...]) -> int:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr("zarrfuse.cache.files.os.write", full)
+        patch.setattr("zarrfuse.cache.files.os.writev", full)
         assert not cache.put(block_id(1, SIZE), DATA)
         assert not cache.put(block_id(2, SIZE), DATA)
     assert [line["log_level"] for line in logs] == ["warning", "debug"]
@@ -299,16 +347,16 @@ def _stalled(directory: Path, limit: int, where: str) -> Iterator[None]:
 @pytest.mark.parametrize("where", ["reserved", "half-written", "written", "renamed"])
 def test_kill_9_leaves_nothing_unaccounted(tmp_path: Path, where: str) -> None:
     with _stalled(tmp_path, 3 * EACH, where):
-        cache = BlockCache(tmp_path, Limits(3 * EACH, 0))
+        cache = DrainedCache(tmp_path, Limits(3 * EACH, 0))
         served = cache.get(block_id(1, SIZE))
         assert served == (bytes([1]) * SIZE if where == "renamed" else None)
         usage = cache.usage()
         assert usage is not None
-        assert (usage.blocks, usage.total_bytes, usage.reserved_bytes) == (1, EACH, EACH)
+        assert usage == Usage(blocks=0, total_bytes=EACH, reserved_bytes=EACH)
         cache.close()
     late = Clock()
     late.now = 2 * 10**18 + 10**18  # far beyond any wall clock of this test
-    cache = BlockCache(tmp_path, Limits(3 * EACH, 0), clock_ns=late)
+    cache = DrainedCache(tmp_path, Limits(3 * EACH, 0), clock_ns=late)
     assert all(cache.put(block_id(n, SIZE), DATA) for n in (2, 3, 4))
     assert len(block_files(tmp_path)) == 3
     assert kept(cache, range(5)) == [2, 3, 4]
@@ -317,7 +365,7 @@ def test_kill_9_leaves_nothing_unaccounted(tmp_path: Path, where: str) -> None:
 
 def test_the_limit_holds_with_threads_and_processes(tmp_path: Path) -> None:
     limit = 10 * EACH
-    cache = BlockCache(tmp_path, Limits(limit, 0))
+    cache = DrainedCache(tmp_path, Limits(limit, 0))
     command = _writer("fill", tmp_path, limit, SIZE, 2, 800)
     done = threading.Event()
     kept_here: list[int] = []
@@ -340,14 +388,11 @@ def test_the_limit_holds_with_threads_and_processes(tmp_path: Path) -> None:
     assert kept_there > 20
     assert kept_here[0] > 20
     assert 5 * EACH < seen <= limit
-    usage = cache.usage()
-    assert usage is not None
-    assert usage.reserved_bytes == 0
-    assert usage.blocks == len(block_files(tmp_path))
+    assert cache.usage() == Usage(len(found := block_files(tmp_path)), len(found) * EACH, 0)
     cache.close()
 
 
-def _bytes_in_files(cache: BlockCache, directory: Path) -> int:
+def _bytes_in_files(cache: DrainedCache, directory: Path) -> int:
     """Under the index's lock, so that nothing is evicted or published while we count."""
     with cache._index.transaction():
         return sum(map(size_of, block_files(directory)))

@@ -27,7 +27,7 @@ def test_the_header_stays() -> None:
     fixed = bytes.fromhex(
         "7a66626c6f636b0a 01000000 57000000 0500000000000000 b5e9c1ad071b3e7fc779cfaa5e523818"
     )
-    assert header(BLOCK, b"hello") == fixed + identity
+    assert header(BLOCK.encoded, b"hello") == fixed + identity
     assert header_bytes(BLOCK) == len(fixed) + len(identity)
 
 

@@ -9,17 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.mounts import wait_until
-from zarrfuse.cache.memory import MemoryBlocks
-from zarrfuse.cache.prefetch import Names, Prefetcher, PrefetchingReader
-from zarrfuse.cache.reader import CachingReader
-from zarrfuse.cache.tiers import NoDisk
+from tests.support.prefetching import World
 from zarrfuse.config import MIB, Cache, Prefetch
 from zarrfuse.core.keys import Key, ObjectMeta
 from zarrfuse.errors import Unavailable
-from zarrfuse.listing.listing import Listing
-from zarrfuse.store.faults import Fault, FaultyStore
-from zarrfuse.store.memory import MemoryStore
+from zarrfuse.store.faults import Fault
 
 ZARRAY = {
     "zarr_format": 2, "shape": [100, 4, 4], "chunks": [1, 4, 4], "dtype": "<f4", "order": "C",
@@ -27,49 +21,19 @@ ZARRAY = {
 }  # fmt: skip
 
 
-class World:
-    """A store with one array of 100 chunks and a coordinate, and a watched reader of it."""
-
-    def __init__(self, config: Prefetch | None = None, cache: Cache | None = None) -> None:
-        self.memory = MemoryStore(clock=lambda: 1_000_000.0)
-        self.store = FaultyStore(self.memory)
-        cache = cache or Cache()
-        metadata = {
-            "v/.zarray": ZARRAY,
-            "time/.zarray": {**ZARRAY, "shape": [100], "chunks": [100]},
-        }
-        self.put(".zmetadata", json.dumps({"zarr_consolidated_format": 1, "metadata": metadata}))
-        self.put(".zgroup", "{}")
-        self.put("time/0", "t" * 400)
-        for n in range(100):
-            self.put(f"v/{n}/0/0", f"{n:64}")
-        self.listing = Listing(self.store, ttl_s=600, settle_s=0, page_rows=1000)
-        inner = CachingReader(self.store, NoDisk(), MemoryBlocks(64 * MIB), cache, bucket="b")
-        names = Names(
-            self.listing.listed,
-            self.listing.children,
-            lambda prefix, objects: self.listing.flatten(prefix, objects=objects),
-        )
-        self.prefetcher = Prefetcher(
-            inner, names, config or Prefetch(), whole_bytes=int(cache.whole_bytes)
-        )
-        self.reader = PrefetchingReader(inner, self.prefetcher)
-
-    def put(self, name: str, text: str) -> None:
-        self.memory.put(Key(f"s.zarr/{name}"), text.encode())
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        key = Key(f"s.zarr/{name}")
-        meta = self.listing.lookup(key.parent, key.name)
-        assert isinstance(meta, ObjectMeta)
-        return self.reader.read(meta, start, meta.size if stop is None else stop)
-
-    def gets(self) -> list[str]:
-        return [c.key.removeprefix("s.zarr/") for c in self.store.calls if c.verb == "get"]
-
-    def settle(self) -> None:
-        """Waits until nothing is on its way."""
-        wait_until(lambda: self.prefetcher.waiting() == 0, "the prefetcher to be idle")
+def store() -> dict[str, bytes]:
+    """One array of 100 chunks and a coordinate."""
+    metadata = {
+        "v/.zarray": ZARRAY,
+        "time/.zarray": {**ZARRAY, "shape": [100], "chunks": [100]},
+    }
+    consolidated = {"zarr_consolidated_format": 1, "metadata": metadata}
+    return {
+        ".zmetadata": json.dumps(consolidated).encode(),
+        ".zgroup": b"{}",
+        "time/0": b"t" * 400,
+        **{f"v/{n}/0/0": f"{n:64}".encode() for n in range(100)},
+    }
 
 
 @pytest.fixture
@@ -77,7 +41,7 @@ def make() -> Iterator[Callable[..., World]]:
     worlds: list[World] = []
 
     def maker(*args: Prefetch, **more: Cache) -> World:
-        worlds.append(World(*args, **more))
+        worlds.append(World(store(), *args, **more))
         return worlds[-1]
 
     yield maker
@@ -248,3 +212,54 @@ def test_a_changed_array_is_learned_anew(make: Callable[..., World]) -> None:
         assert world.read(f"v/{n}/0/0") == f"{n:64}".encode()
         world.settle()
     assert world.prefetcher.snapshot()["prefetch_useful"] >= 50
+
+
+def v3(shape: list[int], chunks: list[int]) -> dict[str, object]:
+    return {
+        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "int32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+        "chunk_key_encoding": {"name": "default"}, "codecs": [{"name": "bytes"}], "fill_value": 0,
+    }  # fmt: skip
+
+
+def plain_v3(world: World, coordinate_chunks: int) -> None:
+    """Beside the first store, one of Zarr 3 without consolidated metadata."""
+    world.put("p/zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}))
+    world.put("p/v/zarr.json", json.dumps(v3([100, 4], [1, 4])))
+    world.put("p/time/zarr.json", json.dumps(v3([100], [100 // coordinate_chunks])))
+    for n in range(100):
+        world.put(f"p/v/c/{n}/0", b"v" * 16)
+    for n in range(coordinate_chunks):
+        world.put(f"p/time/c/{n}", b"t" * 1000)
+
+
+@pytest.mark.parametrize("chunks", [1, 20])
+def test_coordinates_come_in_the_burst_without_consolidated_metadata_too(
+    make: Callable[..., World], chunks: int
+) -> None:
+    world = make()
+    plain_v3(world, chunks)
+    world.read("p/zarr.json")
+    world.settle()
+    expected = {"p/zarr.json", "p/v/zarr.json", "p/time/zarr.json"}
+    assert set(world.gets()) == expected | {f"p/time/c/{n}" for n in range(chunks)}
+
+
+def test_a_burst_is_bounded_in_bytes(make: Callable[..., World]) -> None:
+    world = make(Prefetch(burst_bytes=5000))
+    plain_v3(world, 20)
+    world.read("p/zarr.json")
+    world.settle()
+    coordinates = [name for name in world.gets() if name.startswith("p/time/c/")]
+    assert 1 <= len(coordinates) <= 4
+    world.read("p/time/zarr.json")
+    world.settle()
+    assert [name for name in world.gets() if name.startswith("p/time/c/")] == coordinates
+
+
+def test_a_long_series_is_no_coordinate(make: Callable[..., World]) -> None:
+    world = make()
+    plain_v3(world, 100)
+    world.read("p/zarr.json")
+    world.settle()
+    assert not [name for name in world.gets() if name.startswith("p/time/c/")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cache_fakes import block_id
-from zarrfuse.cache.blocks import BlockCache
+from tests.support.cache_fakes import DrainedCache, block_id
 from zarrfuse.cache.format import BlockId, disk_bytes, header_bytes
 from zarrfuse.cache.limits import Limits
+from zarrfuse.cache.rows import Row
 from zarrfuse.cache.upkeep import NoCache, NotACache, NotOurs, clear, look, verify
 
 SIZE = 20_000
@@ -28,14 +27,14 @@ def no_progress(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def opened(directory: Path) -> BlockCache:
-    return BlockCache(directory, Limits(1000 * EACH, 0))
+def opened(directory: Path, blocks: int = 1000) -> DrainedCache:
+    return DrainedCache(directory, Limits(blocks * EACH, 0))
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[BlockCache]:
-    """In use all the time, as by a daemon, with ten blocks."""
-    with closing(opened(tmp_path)) as daemon:
+def cache(tmp_path: Path) -> Iterator[DrainedCache]:
+    """In use all the time, as by a daemon, with ten blocks; too small to book room ahead."""
+    with closing(opened(tmp_path, 15)) as daemon:
         for number in range(10):
             assert daemon.put(block_id(number, SIZE), DATA)
         yield daemon
@@ -46,7 +45,7 @@ def path_of(directory: Path, block: BlockId) -> Path:
     return directory / "v1" / text[0] / text[1] / text
 
 
-def blocks_of(cache: BlockCache) -> int:
+def blocks_of(cache: DrainedCache) -> int:
     usage = cache.usage()
     assert usage is not None
     return usage.blocks
@@ -63,7 +62,7 @@ def remove_index(directory: Path) -> None:
         path.unlink()
 
 
-def test_look_counts_what_is_kept(cache: BlockCache, tmp_path: Path) -> None:
+def test_look_counts_what_is_kept(cache: DrainedCache, tmp_path: Path) -> None:
     kept = look(tmp_path)
     assert (kept.blocks, kept.total_bytes, kept.reserved_bytes) == (10, 10 * EACH, 0)
     assert LONG_AGO_NS < (kept.oldest_use_ns or 0) < (kept.newest_use_ns or 0)
@@ -73,7 +72,9 @@ def test_look_counts_what_is_kept(cache: BlockCache, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "corrupt", "foreign"])
-def test_look_needs_no_index_and_makes_none(cache: BlockCache, tmp_path: Path, damage: str) -> None:
+def test_look_needs_no_index_and_makes_none(
+    cache: DrainedCache, tmp_path: Path, damage: str
+) -> None:
     cache.close()
     (index,) = tmp_path.glob("v1/index-*.sqlite")
     remove_index(tmp_path)
@@ -103,7 +104,7 @@ def test_another_directory_is_refused_and_left_alone(tmp_path: Path, foreign: st
     assert [found for found in tmp_path.rglob("*") if found.is_file()] == [path]
 
 
-def test_a_link_to_a_cache_in_its_place_is_refused(cache: BlockCache, tmp_path: Path) -> None:
+def test_a_link_to_a_cache_in_its_place_is_refused(cache: DrainedCache, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "v1").symlink_to(tmp_path / "v1")
@@ -113,7 +114,7 @@ def test_a_link_to_a_cache_in_its_place_is_refused(cache: BlockCache, tmp_path: 
 
 
 def test_the_cache_of_another_user_is_refused(
-    cache: BlockCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: DrainedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "v1").stat().st_uid + 1)
     for act in (clear, verify):
@@ -122,7 +123,7 @@ def test_the_cache_of_another_user_is_refused(
     assert blocks_of(cache) == 10
 
 
-def test_clear_beside_a_cache_in_use(cache: BlockCache, tmp_path: Path) -> None:
+def test_clear_beside_a_cache_in_use(cache: DrainedCache, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     done = clear(tmp_path, lambda done, total: steps.append((done, total)))
     assert (done.blocks, done.freed_bytes) == (10, 10 * EACH)
@@ -136,16 +137,17 @@ def test_clear_beside_a_cache_in_use(cache: BlockCache, tmp_path: Path) -> None:
     assert cache.snapshot()["damaged"] == 0
 
 
-def test_clear_leaves_a_block_that_is_being_fetched(cache: BlockCache, tmp_path: Path) -> None:
+def test_clear_leaves_a_block_that_is_being_fetched(cache: DrainedCache, tmp_path: Path) -> None:
     reservation = cache.reserve(block_id(77, SIZE))
     assert reservation is not None
     clear(tmp_path, no_progress)
     assert reservation.store(DATA)
+    cache.drain()
     assert cache.get(block_id(77, SIZE)) == DATA
     assert blocks_of(cache) == 1
 
 
-def test_clear_removes_nothing_foreign(cache: BlockCache, tmp_path: Path) -> None:
+def test_clear_removes_nothing_foreign(cache: DrainedCache, tmp_path: Path) -> None:
     leaf = path_of(tmp_path, block_id(1, SIZE)).parent
     name = leaf.parent.name + leaf.name + "0" * 30
     foreign = [tmp_path / "notes", tmp_path / "v1/notes", leaf / "notes", leaf / f"x{name}"]
@@ -159,9 +161,10 @@ def test_clear_removes_nothing_foreign(cache: BlockCache, tmp_path: Path) -> Non
     assert directory.is_dir()
 
 
-def test_clear_works_on_many_and_without_an_index(cache: BlockCache, tmp_path: Path) -> None:
-    for number in range(10, 200):
-        assert cache.put(block_id(number, SIZE), DATA)
+def test_clear_works_on_many_and_without_an_index(cache: DrainedCache, tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as more:
+        for number in range(10, 200):
+            assert more.put(block_id(number, SIZE), DATA)
     cache.close()
     remove_index(tmp_path)
     assert clear(tmp_path, no_progress).blocks == 200
@@ -170,7 +173,7 @@ def test_clear_works_on_many_and_without_an_index(cache: BlockCache, tmp_path: P
         assert blocks_of(again) == 0
 
 
-def test_verify_finds_nothing_wrong_with_a_good_cache(cache: BlockCache, tmp_path: Path) -> None:
+def test_verify_finds_nothing_wrong_with_a_good_cache(cache: DrainedCache, tmp_path: Path) -> None:
     odd = block_id(50, SIZE, key="ä/\udcff %2F\n.0")
     assert cache.put(odd, DATA)
     done = verify(tmp_path, no_progress)
@@ -183,7 +186,7 @@ def test_verify_finds_nothing_wrong_with_a_good_cache(cache: BlockCache, tmp_pat
 
 @pytest.mark.parametrize("at", [0, 8, 12, 15, 16, 24, 42, header_bytes(block_id(4, SIZE)), -1])
 def test_verify_removes_a_block_with_a_flipped_bit(
-    cache: BlockCache, tmp_path: Path, at: int
+    cache: DrainedCache, tmp_path: Path, at: int
 ) -> None:
     """In the magic, the version, both lengths, the checksum, the identity and the payload."""
     path = path_of(tmp_path, block_id(4, SIZE))
@@ -199,7 +202,7 @@ def test_verify_removes_a_block_with_a_flipped_bit(
 
 @pytest.mark.parametrize("length", [0, 10, 45, SIZE])
 def test_verify_removes_a_block_that_was_cut(
-    cache: BlockCache, tmp_path: Path, length: int
+    cache: DrainedCache, tmp_path: Path, length: int
 ) -> None:
     os.truncate(path_of(tmp_path, block_id(4, SIZE)), length)
     assert verify(tmp_path, no_progress).damaged.total() == 1
@@ -207,7 +210,7 @@ def test_verify_removes_a_block_that_was_cut(
 
 
 def test_verify_removes_a_block_under_the_name_of_another(
-    cache: BlockCache, tmp_path: Path
+    cache: DrainedCache, tmp_path: Path
 ) -> None:
     whole = path_of(tmp_path, block_id(4, SIZE)).read_bytes()
     path_of(tmp_path, block_id(5, SIZE)).write_bytes(whole)
@@ -215,7 +218,7 @@ def test_verify_removes_a_block_under_the_name_of_another(
     assert cache.get(block_id(4, SIZE)) == DATA
 
 
-def test_verify_counts_files_that_have_no_row(cache: BlockCache, tmp_path: Path) -> None:
+def test_verify_counts_files_that_have_no_row(cache: DrainedCache, tmp_path: Path) -> None:
     path = path_of(tmp_path, block_id(4, SIZE))
     whole = path.read_bytes()
     clear(tmp_path, no_progress)
@@ -228,18 +231,19 @@ def test_verify_counts_files_that_have_no_row(cache: BlockCache, tmp_path: Path)
 
 
 def test_verify_settles_a_file_whose_writer_died_before_its_row_was(
-    cache: BlockCache, tmp_path: Path
+    cache: DrainedCache, tmp_path: Path
 ) -> None:
     path = path_of(tmp_path, block_id(4, SIZE))
     whole = path.read_bytes()
     clear(tmp_path, no_progress)
-    assert cache.reserve(block_id(4, SIZE)) is not None
+    with cache._index.transaction() as rows:
+        rows.add([Row(block_id(4, SIZE).name, EACH, time.time_ns(), 77)])
     path.write_bytes(whole)
     assert verify(tmp_path, no_progress).adopted == 1
     assert (look(tmp_path).blocks, look(tmp_path).reserved_bytes) == (1, 0)
 
 
-def test_verify_removes_rows_without_files(cache: BlockCache, tmp_path: Path) -> None:
+def test_verify_removes_rows_without_files(cache: DrainedCache, tmp_path: Path) -> None:
     for number in range(3):
         path_of(tmp_path, block_id(number, SIZE)).unlink()
     done = verify(tmp_path, no_progress)
@@ -249,11 +253,11 @@ def test_verify_removes_rows_without_files(cache: BlockCache, tmp_path: Path) ->
 
 def test_verify_removes_what_dead_writers_left(tmp_path: Path) -> None:
     dead, lost, fresh = (block_id(n, SIZE) for n in (1, 2, 3))
-    with closing(BlockCache(tmp_path, Limits(100 * EACH, 0), clock_ns=lambda: LONG_AGO_NS)) as old:
-        assert old.reserve(dead) is not None
-        assert old.reserve(block_id(9, SIZE)) is not None  # died before it made its file
+    with closing(opened(tmp_path)) as old, old._index.transaction() as rows:
+        rows.add([Row(dead.name, EACH, LONG_AGO_NS, 4)])
+        rows.add([Row(b"a booking of one", EACH, LONG_AGO_NS, 4)])  # died before it made a file
     left = [
-        _temporary(tmp_path, dead, _token(tmp_path, dead), LONG_AGO_NS),
+        _temporary(tmp_path, dead, 4, LONG_AGO_NS),
         _temporary(tmp_path, lost, 5, LONG_AGO_NS),
     ]
     alive = _temporary(tmp_path, fresh, 6, time.time_ns())
@@ -264,7 +268,7 @@ def test_verify_removes_what_dead_writers_left(tmp_path: Path) -> None:
     assert look(tmp_path).reserved_bytes == 0
 
 
-def test_verify_leaves_a_reservation_alone(cache: BlockCache, tmp_path: Path) -> None:
+def test_verify_leaves_a_reservation_alone(cache: DrainedCache, tmp_path: Path) -> None:
     reservation = cache.reserve(block_id(77, SIZE))
     assert reservation is not None
     done = verify(tmp_path, no_progress)
@@ -273,7 +277,7 @@ def test_verify_leaves_a_reservation_alone(cache: BlockCache, tmp_path: Path) ->
     assert cache.get(block_id(77, SIZE)) == DATA
 
 
-def test_verify_mends_a_corrupt_index(cache: BlockCache, tmp_path: Path) -> None:
+def test_verify_mends_a_corrupt_index(cache: DrainedCache, tmp_path: Path) -> None:
     cache.close()
     (index,) = tmp_path.glob("v1/index-*.sqlite")
     index.write_bytes(b"x" * 9000)
@@ -305,16 +309,6 @@ def test_clearing_and_verifying_again_and_again_beside_a_busy_cache(tmp_path: Pa
     verify(tmp_path, no_progress)
     kept = look(tmp_path)
     assert kept.blocks == verify(tmp_path, no_progress).good
-
-
-def _token(directory: Path, block: BlockId) -> int:
-    """Of the reservation in the index."""
-    (index,) = directory.glob("v1/index-*.sqlite")
-    with closing(sqlite3.connect(index)) as connection:
-        found = connection.execute("SELECT token FROM block WHERE name = ?", (block.name,))
-        (token,) = found.fetchone()
-    assert isinstance(token, int)
-    return token
 
 
 def _temporary(directory: Path, block: BlockId, token: int, at_ns: int) -> Path:

@@ -90,6 +90,10 @@ def test_v3_sharded() -> None:
         ({"index_codecs": [{"name": "bytes"}]}, ShardLayout((1, 5, 6), 8, True, 128)),
         ({"index_codecs": ["bytes", "crc32c"]}, ShardLayout((1, 5, 6), 8, True, 132)),
         ({"index_codecs": ["bytes", "gzip"]}, ShardLayout((1, 5, 6), 8, True, None)),
+        (
+            {"index_codecs": [{"name": "bytes", "configuration": {"endian": "big"}}]},
+            ShardLayout((1, 5, 6), 8, True, None),
+        ),
     ],
 )
 def test_shard_layouts(changes: dict[str, object], layout: ShardLayout) -> None:

@@ -222,6 +222,8 @@ def _index_bytes(configuration: Mapping[str, object], count: int) -> int | None:
     codecs = configuration.get("index_codecs")
     if not isinstance(codecs, list):
         return None
+    if any(_extension(codec)[1].get("endian") == "big" for codec in codecs):
+        return None
     match [_extension(codec)[0] for codec in codecs]:
         case ["bytes", "crc32c"]:
             return _INDEX_ENTRY_BYTES * count + _CHECKSUM_BYTES

@@ -12,6 +12,9 @@ from zarrfuse.core.keys import Key, Prefix
 #: Any of these in a directory makes it a Zarr node.
 NODE_NAMES = ("zarr.json", ".zgroup", ".zarray")
 
+#: Those of them that may describe an array.
+ARRAY_NAMES = ("zarr.json", ".zarray")
+
 #: Objects that describe, as opposed to chunks, which hold data; written last and deleted first.
 METADATA_NAMES = frozenset({*NODE_NAMES, ".zattrs", ".zmetadata"})
 
