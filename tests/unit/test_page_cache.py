@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 from tests.support.trees import bucket_tree
 from zarrfuse.core.keys import Key
 from zarrfuse.errors import Unavailable, VersionChanged
-from zarrfuse.mount.operations import Operations, Ownership
+from zarrfuse.mount.operations import Operations, Ownership, Told
 from zarrfuse.mount.page_cache import PageCache
 from zarrfuse.store.faults import Fault, FaultyStore
 from zarrfuse.store.memory import MemoryStore
 
 PATH = "/f"
+#: What the operations told the kernel's notifier.
+CHANGED: list[Key] = []
+KEPT_S = 30.0
 
 
 def test_pages_are_kept_for_the_version_that_filled_them() -> None:
-    pages = PageCache()
+    pages = PageCache(KEPT_S)
     first = pages.opened(PATH, "v1")
     pages.closed(PATH, "v1")
     again = pages.opened(PATH, "v1")
@@ -34,7 +37,7 @@ def test_pages_are_kept_for_the_version_that_filled_them() -> None:
 
 
 def test_beside_another_version_a_handle_goes_past_the_pages() -> None:
-    pages = PageCache()
+    pages = PageCache(KEPT_S)
     pages.opened(PATH, "v1")
     assert pages.opened(PATH, "v2").direct
     pages.closed(PATH, "v2")
@@ -42,14 +45,14 @@ def test_beside_another_version_a_handle_goes_past_the_pages() -> None:
 
 
 def test_bytes_without_a_version_are_never_kept() -> None:
-    pages = PageCache()
+    pages = PageCache(KEPT_S)
     for _ in range(2):
         assert not pages.opened(PATH, "").keep
         pages.closed(PATH, "")
 
 
 def test_pages_that_were_written_are_no_versions() -> None:
-    pages = PageCache()
+    pages = PageCache(KEPT_S)
     pages.opened(PATH, "v1")
     pages.changed(PATH)
     pages.closed(PATH, "v1")
@@ -57,7 +60,7 @@ def test_pages_that_were_written_are_no_versions() -> None:
 
 
 def test_what_the_kernel_was_told_is_remembered_until_the_name_is_anothers() -> None:
-    pages = PageCache()
+    pages = PageCache(KEPT_S)
     assert not pages.told_otherwise(PATH, 5, "v2")
     pages.tell(PATH, 4, "v1")
     assert pages.told_otherwise(PATH, 5, "v2") and not pages.told_otherwise(PATH, 4, "v1")
@@ -74,7 +77,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_no_handle_ever_reads_another_versions_pages(steps: list[tuple[str, int]]) -> None:
     """The kernel: open without keep drops the file's pages, a read fills or uses them."""
-    pages = PageCache()
+    pages = PageCache(KEPT_S)
     filled: str | None = None
     handles: list[tuple[str, bool]] = []
     for action, number in steps:
@@ -111,7 +114,9 @@ def store() -> FaultyStore:
 def operations(store: FaultyStore, tmp_path: Path) -> Operations:
     tree = bucket_tree(store, tmp_path, ttl_s=0.0)
     owner = Ownership(uid=1, gid=1, umask=0o022, shared=False, read_only=False)
-    return Operations(tree, owner, caller=lambda: 0, ready=list, destroyed=list)
+    told = Told(ready=list, destroyed=list, changed=CHANGED.append)
+    CHANGED.clear()
+    return Operations(tree, owner, caller=lambda: 0, kept_s=KEPT_S, told=told)
 
 
 def opened(operations: Operations, flags: int, path: str = PATH) -> SimpleNamespace:
@@ -141,11 +146,11 @@ def test_open_makes_the_kernel_look_again_after_a_change(
 ) -> None:
     """Else it would cut a read at the old size, and append in the middle."""
     store.put(Key("f"), b"short")
-    assert operations.getattr(PATH)["st_size"] == 5
+    assert operations.getattr(PATH).size == 5
     store.put(Key("f"), b"much longer")
     with pytest.raises(VersionChanged):
         opened(operations, flags)
-    assert operations.getattr(PATH)["st_size"] == 11
+    assert operations.getattr(PATH).size == 11
     opened(operations, flags)
 
 
@@ -163,18 +168,95 @@ def test_a_listing_with_sizes_tells_them(operations: Operations, store: FaultySt
     operations.getattr(PATH)
     store.put(Key("f"), b"much longer")
     rows = dict(operations.entry_stats("/", 1, 0, told=True))
-    assert rows["f"]["st_size"] == 11
+    assert rows["f"].size == 11
     opened(operations, os.O_RDONLY)
+
+
+def test_an_entry_that_had_no_room_is_not_told(operations: Operations, store: FaultyStore) -> None:
+    store.put(Key("f"), b"short")
+    operations.getattr(PATH)
+    store.put(Key("f"), b"much longer")
+    for name, _ in operations.entry_stats("/", 1, 0, told=True):
+        if name == "f":
+            break
+    with pytest.raises(VersionChanged):
+        opened(operations, os.O_RDONLY)
 
 
 def test_touch_means_now_and_omit_means_nothing(operations: Operations, store: FaultyStore) -> None:
     """libfuse 3 passes UTIME_NOW and UTIME_OMIT on in the place of nanoseconds."""
     store.put(Key("f"), b"x")
     operations.utimens(PATH, (0, 5_000_000_000))
-    assert operations.getattr(PATH)["st_mtime"] == 5_000_000_000
+    assert operations.getattr(PATH).mtime_ns == 5_000_000_000
     operations.utimens(PATH, ((1 << 30) - 1, (1 << 30) - 2))
-    assert operations.getattr(PATH)["st_mtime"] == 5_000_000_000
+    assert operations.getattr(PATH).mtime_ns == 5_000_000_000
     for times in (((1 << 30) - 2, (1 << 30) - 1), None):
         operations.utimens(PATH, (0, 5_000_000_000))
         operations.utimens(PATH, times)
-        assert operations.getattr(PATH)["st_mtime"] > 10**18
+        assert operations.getattr(PATH).mtime_ns > 10**18
+
+
+def test_what_the_kernel_may_not_believe_any_more_is_told(
+    operations: Operations, store: FaultyStore
+) -> None:
+    """A close that failed, and a directory that went: it shows in two places."""
+    store.put(Key("f"), b"old")
+    store.plan = [Fault(2, Unavailable("down"), "put")]
+    writer = opened(operations, os.O_RDWR)
+    operations.write(PATH, b"NEW", 0, writer)
+    assert CHANGED == [], "the kernel knows what went through it"
+    with pytest.raises(Unavailable):
+        operations.flush(PATH, writer)
+    operations.release(PATH, writer)
+    operations.mkdir("/d", 0o777)
+    operations.rename("/d", "/e")
+    operations.rmdir("/e")
+    assert CHANGED == ["f", "d", "e"]
+
+
+def test_only_what_the_kernel_was_told_may_be_known_to_it(
+    operations: Operations, store: FaultyStore
+) -> None:
+    store.put(Key("f"), b"data")
+    assert not operations.may_be_known(Key("f"))
+    operations.getattr(PATH)
+    assert operations.may_be_known(Key("f")) and not operations.may_be_known(Key("g"))
+
+
+def test_a_reader_is_not_looked_up_and_not_flushed(store: FaultyStore, tmp_path: Path) -> None:
+    store.put(Key("f"), b"data")
+    callers: list[int] = []
+    operations = Operations(
+        bucket_tree(store, tmp_path),
+        Ownership(uid=1, gid=1, umask=0o022, shared=False, read_only=False),
+        caller=lambda: callers.append(1) or 0,
+        kept_s=KEPT_S,
+        told=Told(ready=list, destroyed=list, changed=CHANGED.append),
+    )
+    reader = opened(operations, os.O_RDONLY)
+    operations.flush(PATH, reader)
+    operations.release(PATH, reader)
+    assert reader.noflush and not callers
+    writer = opened(operations, os.O_WRONLY)
+    operations.flush(PATH, writer)
+    operations.release(PATH, writer)
+    assert not writer.noflush and len(callers) == 2
+
+
+@pytest.mark.parametrize(
+    ("uid", "umask", "admitted"),
+    [(0, 0o077, True), (7, 0o077, True), (8, 0o077, False), (8, 0, True)],
+)
+def test_who_may_enter_the_directories(uid: int, umask: int, admitted: bool) -> None:
+    owner = Ownership(uid=7, gid=7, umask=umask, shared=True, read_only=False)
+    assert owner.admits(uid) is admitted
+
+
+def test_sizes_that_had_to_be_forgotten_are_looked_at_again() -> None:
+    pages = PageCache(KEPT_S, most_paths=2)
+    for number in range(5):
+        pages.tell(f"/{number}", 1, "v1")
+    assert pages.told_otherwise("/0", 1, "v1"), "nobody knows what the kernel believes"
+    assert not pages.told_otherwise("/4", 1, "v1")
+    pages.forget("/0")
+    assert not pages.told_otherwise("/0", 1, "v1"), "it has been asked to look again"

@@ -19,6 +19,7 @@ from typing import Any
 from zarrfuse.errors import ExitCode, UserError
 from zarrfuse.mount.guard import guard
 from zarrfuse.mount.operations import Operations
+from zarrfuse.mount.stat import StatLayout
 
 #: RENAME_EXCHANGE and RENAME_WHITEOUT of rename(2), which a bucket cannot do.
 _REFUSED_RENAME_FLAGS = 2 | 4
@@ -26,6 +27,19 @@ _MAX_THREADS = 64
 _IDLE_THREADS = 16
 _READDIR_PLUS = 1
 _FILL_DIR_PLUS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMount:
+    """What the kernel is told of a mount. Names and sizes are kept for `kept_s`, an absence for
+    `absence_s`."""
+
+    source: str
+    allow_other: bool
+    read_only: bool
+    non_empty: bool
+    kept_s: float
+    absence_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +54,36 @@ class Binding:
         """The thread id of the program whose request is being answered; 0 if unknown."""
         return int(self.module.fuse_get_context()[2])
 
-    def options(self, *, source: str, allow_other: bool, attr_s: float, non_empty: bool) -> Any:
+    def device(self) -> int:
+        """The mount's /dev/fuse, which is libfuse's own. To be asked in an operation."""
+        library = self.module._libfuse
+        library.fuse_get_session.restype = ctypes.c_void_p
+        session = library.fuse_get_session(
+            ctypes.c_void_p(library.fuse_get_context().contents.fuse)
+        )
+        if self.libfuse == 2:
+            library.fuse_session_next_chan.restype = ctypes.c_void_p
+            channel = library.fuse_session_next_chan(ctypes.c_void_p(session), None)
+            return int(library.fuse_chan_fd(ctypes.c_void_p(channel)))
+        return int(library.fuse_session_fd(ctypes.c_void_p(session)))
+
+    def options(self, mount: KernelMount) -> dict[str, Any]:
         """Mount options in this libfuse's words."""
         common: dict[str, Any] = {
             "foreground": True,
             # A comma would end the option, and /etc/mtab parts its fields by spaces.
-            "fsname": re.sub(r"[\s,\\]", "_", source),
+            "fsname": re.sub(r"[\s,\\]", "_", mount.source),
             "subtype": "zarrfuse",
             # Without it the kernel checks no mode at all: any user could read and write.
             "default_permissions": True,
-            "allow_other": allow_other,
-            "attr_timeout": attr_s,
-            "entry_timeout": attr_s,
-            "negative_timeout": 0,
+            "allow_other": mount.allow_other,
+            "ro": mount.read_only,
+            "attr_timeout": mount.kept_s,
+            "entry_timeout": mount.kept_s,
+            "negative_timeout": mount.absence_s,
         }
         if self.libfuse == 2:
-            common |= {"big_writes": True, "atomic_o_trunc": True, "nonempty": non_empty}
+            common |= {"big_writes": True, "atomic_o_trunc": True, "nonempty": mount.non_empty}
         elif self.module.fuse_version_minor >= 12:
             # Its default is 10; a reader with six requests in flight and a writer need more.
             common |= {"max_threads": _MAX_THREADS, "max_idle_threads": _IDLE_THREADS}
@@ -106,9 +134,15 @@ class _Callable:
 
 
 def _libfuse2_class(module: ModuleType) -> Any:
+    layout = StatLayout(module.c_stat)
+
     class Fuse2(module.FUSE):  # type: ignore[misc, name-defined]
-        def _wrapper(self, func: Any, *args: Any) -> int:
-            return guard(func, *args)
+        _wrapper = staticmethod(guard)
+
+        def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> int:
+            stat = self.operations("getattr", _decoded(path), fip.contents if fip else None)
+            ctypes.memmove(buf, layout.pack(stat), layout.size)
+            return 0
 
         def readdir(self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any) -> int:
             row = module.c_stat()
@@ -122,21 +156,28 @@ def _libfuse2_class(module: ModuleType) -> Any:
 
 
 def _libfuse3_class(module: ModuleType) -> Any:
+    layout = StatLayout(module.c_stat)
+
     class Fuse3(module.FUSE):  # type: ignore[misc, name-defined]
-        def _wrapper(self, func: Any, *args: Any) -> int:
-            return guard(func, *args)
+        _wrapper = staticmethod(guard)
+
+        def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> int:
+            stat = self.operations.getattr(_decoded(path), fip.contents if fip else None)
+            ctypes.memmove(buf, layout.pack(stat), layout.size)
+            return 0
 
         def readdir_fuse_3(
             self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any, flags: int
         ) -> int:
             """Answers sizes and times with the names (readdirplus): no look-up per name follows."""
             plus = _FILL_DIR_PLUS if flags & _READDIR_PLUS else 0
-            row = module.c_stat()
+            content = bytearray(layout.size)
+            row = module.c_stat.from_buffer(content)
             listed = self.operations.entry_stats(
                 path.decode(), fip.contents.fh, offset, told=plus != 0
             )
             for number, (name, stat) in enumerate(listed, offset + 1):
-                module.set_st_attrs(row, stat, use_ns=True)
+                content[:] = layout.pack(stat)
                 if filler(buf, _encoded(name), row, number, plus) != 0:
                     break
             return 0
@@ -152,6 +193,10 @@ def _libfuse3_class(module: ModuleType) -> Any:
             return 0
 
     return Fuse3
+
+
+def _decoded(path: bytes | None) -> str | None:
+    return None if path is None else path.decode()
 
 
 def _encoded(name: str) -> bytes:

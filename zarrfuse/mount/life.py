@@ -20,26 +20,35 @@ from pathlib import Path
 
 import structlog
 
+from zarrfuse.core.keys import Key
 from zarrfuse.errors import ExitCode, UserError
-from zarrfuse.mount.binding import Binding
+from zarrfuse.mount.binding import Binding, KernelMount
 from zarrfuse.mount.kernel import raise_read_ahead
-from zarrfuse.mount.operations import Operations, Ownership
+from zarrfuse.mount.notify import Notifier
+from zarrfuse.mount.operations import ImmutableOperations, Operations, Ownership, Told
 from zarrfuse.tree.base import Tree
 
 log = structlog.get_logger(__name__)
 
 _READY_DEADLINE_S = 30.0
+#: What never changes the kernel keeps for a day: for ever, to it.
+_IMMUTABLE_S = 86_400.0
+#: Where the daemon itself may not enter its directories, it cannot tell the kernel of changes.
+_UNTOLD_S = 1.0
+#: A mount is busy while anything looks at it: an indexer, or the notifier itself.
+_BUSY_FOR_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Mounting:
-    """What is mounted where, and how."""
+    """What is mounted where, and how. `kept_s`: how long the kernel keeps names and sizes."""
 
     binding: Binding
     mountpoint: Path
     source: str
     owner: Ownership
-    attr_s: float
+    kept_s: float
+    immutable: bool = False
     non_empty: bool = False
 
 
@@ -71,27 +80,47 @@ def check_mountpoint(mountpoint: Path, *, non_empty: bool) -> None:
 
 
 def serve(
-    mounting: Mounting, tree: Tree, *, ready: Callable[[], None], ended: Callable[[], None]
+    mounting: Mounting,
+    tree: Tree,
+    notifier: Notifier,
+    *,
+    ready: Callable[[], None],
+    changed: Callable[[Key], None],
+    ended: Callable[[], None],
 ) -> None:
-    """Mounts and returns when it is unmounted and `ended` has drained. Blocks the main thread."""
+    """Mounts and returns when it is unmounted and `ended` has drained. Blocks the main thread.
+
+    `changed` is told of paths that are not what the kernel knows; `notifier` is what tells it.
+    """
     live = threading.Event()
 
     def begun() -> None:
         live.set()
+        notifier.start(mounting.binding.device(), operations.may_be_known)
         _start_waiting(mounting.mountpoint, ready)
 
-    operations = Operations(
+    def over() -> None:
+        notifier.close()
+        ended()
+
+    kind = ImmutableOperations if mounting.immutable else Operations
+    kept_s = _kept_s(mounting)
+    operations = kind(
         tree,
         mounting.owner,
         caller=mounting.binding.caller,
-        ready=begun,
-        destroyed=ended,
+        kept_s=kept_s,
+        told=Told(ready=begun, destroyed=over, changed=changed),
     )
     options = mounting.binding.options(
-        source=mounting.source,
-        allow_other=mounting.owner.shared,
-        attr_s=mounting.attr_s,
-        non_empty=mounting.non_empty,
+        KernelMount(
+            source=mounting.source,
+            allow_other=mounting.owner.shared,
+            read_only=mounting.owner.read_only,
+            non_empty=mounting.non_empty,
+            kept_s=kept_s,
+            absence_s=kept_s if mounting.immutable else 0.0,
+        )
     )
     try:
         mounting.binding.run(operations, str(mounting.mountpoint), options)
@@ -114,13 +143,16 @@ def unmount(mountpoint: Path, *, lazy: bool) -> None:
             break
     else:
         raise UserError("fusermount3 is not installed: apt install fuse3", ExitCode.CONFIG)
-    flags = "-uz" if lazy else "-u"
-    done = subprocess.run(
-        [command, flags, "--", str(mountpoint)], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        return
-    said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+    unmounting = [command, "-uz" if lazy else "-u", "--", str(mountpoint)]
+    until = time.monotonic() + _BUSY_FOR_S
+    while True:
+        done = subprocess.run(unmounting, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        if "busy" not in said[0] or time.monotonic() >= until:
+            break
+        time.sleep(0.05)
     if "busy" in said[0]:
         raise UserError(
             f"{mountpoint} is in use; end what uses it (lsof {mountpoint}), or "
@@ -128,6 +160,14 @@ def unmount(mountpoint: Path, *, lazy: bool) -> None:
             ExitCode.TRY_AGAIN,
         )
     raise UserError(f"cannot unmount {mountpoint}: {said[0]}", ExitCode.OS)
+
+
+def _kept_s(mounting: Mounting) -> float:
+    if mounting.immutable:
+        return _IMMUTABLE_S
+    if mounting.owner.admits(os.getuid()):
+        return mounting.kept_s
+    return min(mounting.kept_s, _UNTOLD_S)
 
 
 def _start_waiting(mountpoint: Path, ready: Callable[[], None]) -> None:

@@ -7,23 +7,32 @@ with ENOSYS by itself, and the kernel stops asking.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zarrfuse.core.attributes import Attributes
-from zarrfuse.errors import BadHandle, NameRefused, NotOffered, NotPermitted, VersionChanged
+from zarrfuse.core.keys import Key, path_key
+from zarrfuse.errors import (
+    BadHandle,
+    NameRefused,
+    NotOffered,
+    NotPermitted,
+    VersionChanged,
+    ZarrfuseError,
+)
 from zarrfuse.mount.page_cache import PageCache
+from zarrfuse.mount.stat import BLOCK_BYTES, PART_BYTES, Stat
 from zarrfuse.tree.base import Handle, Opening, Tree
 
-#: libnetcdf, cp and Python read in pieces of this size instead of 4 kB (facts: zarr-netcdf 1.9).
-_BLOCK_BYTES = 1024**2
 #: df shows a bucket as this large and this empty; its true limit is not known without a request.
 _SHOWN_BYTES = 1024**5
 _FRAGMENT_BYTES = 4096
@@ -31,6 +40,9 @@ _FRAGMENT_BYTES = 4096
 #: time has less than 10**9 nanoseconds in a second, so that it is none of these before 1.07 s.
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
+
+
+_TO_READ = Opening(read_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +64,31 @@ class Ownership:
             bits &= ~0o222
         return kind | (bits & ~self.umask)
 
+    def admits(self, uid: int) -> bool:
+        """Whether that user can enter the directories, whatever groups there are."""
+        return uid in (0, self.uid) or not self.umask & 0o001
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whom an Operations tells of its life, and of names that are not what the kernel knows."""
+
+    ready: Callable[[], None]
+    destroyed: Callable[[], None]
+    changed: Callable[[Key], None]
+
 
 @dataclass(slots=True)
 class _Open:
     handle: Handle
     path: str
     version: str
+    writes: bool
 
 
 class Operations:
-    """`caller` gives the thread id of the program that asks; `ready` is called once, from init."""
+    """`caller` gives the thread id of the program that asks; `kept_s` is how long the kernel
+    believes what it was told. `told.ready` is called once, from init."""
 
     use_ns = True
 
@@ -71,15 +98,14 @@ class Operations:
         owner: Ownership,
         *,
         caller: Callable[[], int],
-        ready: Callable[[], None],
-        destroyed: Callable[[], None],
+        kept_s: float,
+        told: Told,
     ) -> None:
         self._tree = tree
         self._owner = owner
         self._caller = caller
-        self._ready = ready
-        self._destroyed = destroyed
-        self._pages = PageCache()
+        self._told = told
+        self._pages = PageCache(kept_s)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._handles: dict[int, _Open] = {}
@@ -88,16 +114,20 @@ class Operations:
     # Life ----------------------------------------------------------------------------------
 
     def init(self, path: str) -> None:
-        self._ready()
+        self._told.ready()
 
     def destroy(self, path: str) -> None:
-        self._destroyed()
+        self._told.destroyed()
+
+    def may_be_known(self, key: Key) -> bool:
+        """Whether the kernel may still believe what it was told of that path."""
+        return self._pages.may_be_known(f"/{key}")
 
     # Attributes ----------------------------------------------------------------------------
 
-    def getattr(self, path: str | None, info: Any = None) -> dict[str, int]:
-        if info is not None and info.fh in self._handles:
-            opened = self._opened(info)
+    def getattr(self, path: str | None, info: Any = None) -> Stat:
+        opened = None if info is None else self._handles.get(info.fh)
+        if opened is not None:
             return self._tell(opened.path, opened.handle.attributes)
         if path is None:
             raise BadHandle("neither a path nor a handle")
@@ -106,7 +136,7 @@ class Operations:
     def statfs(self, path: str) -> dict[str, int]:
         blocks = _SHOWN_BYTES // _FRAGMENT_BYTES
         return {
-            "f_bsize": _BLOCK_BYTES,
+            "f_bsize": BLOCK_BYTES,
             "f_frsize": _FRAGMENT_BYTES,
             "f_blocks": blocks,
             "f_bfree": blocks,
@@ -137,7 +167,7 @@ class Operations:
 
     # Files ---------------------------------------------------------------------------------
 
-    def open(self, path: str, info: Any) -> None:
+    def open(self, path: str, info: Any) -> int:
         how = self._opening(info.flags, mode=0)
         handle = self._tree.open(path, how)
         shown = handle.attributes
@@ -146,13 +176,14 @@ class Operations:
             self._pages.forget(path)
             handle.release()
             raise VersionChanged(f"{path} has changed")
-        self._register(handle, path, info)
+        self._register(handle, path, how, info)
+        return 0
 
     def create(self, path: str, mode: int, info: Any) -> None:
-        handle = self._tree.create(path, self._opening(info.flags, mode=mode))
-        self._register(handle, path, info)
+        how = self._opening(info.flags, mode=mode)
+        self._register(self._tree.create(path, how), path, how, info)
 
-    def read(self, path: str | None, size: int, offset: int, info: Any) -> bytes:
+    def read(self, path: str, size: int, offset: int, info: Any) -> bytes:
         return self._opened(info).handle.read(offset, size)
 
     def write(self, path: str | None, data: bytes, offset: int, info: Any) -> int:
@@ -166,11 +197,17 @@ class Operations:
         else:
             self._tree.truncate(path, length)
 
-    def flush(self, path: str | None, info: Any) -> None:
-        self._opened(info).handle.flush(process_of(self._caller()))
+    def flush(self, path: str | None, info: Any) -> int:
+        opened = self._opened(info)
+        if opened.writes:
+            with self._doubting(opened.path):
+                opened.handle.flush(process_of(self._caller()))
+        return 0
 
     def fsync(self, path: str | None, datasync: int, info: Any) -> None:
-        self._opened(info).handle.sync()
+        opened = self._opened(info)
+        with self._doubting(opened.path):
+            opened.handle.sync()
 
     def release(self, path: str | None, info: Any) -> None:
         opened = self._opened(info)
@@ -207,24 +244,29 @@ class Operations:
 
     def entry_stats(
         self, path: str, number: int, offset: int, *, told: bool = True
-    ) -> Iterator[tuple[str, dict[str, int]]]:
+    ) -> Iterator[tuple[str, Stat]]:
         """Name and stat of the entries from `offset` on; the same listing for all offsets.
 
-        `told`: whether the kernel takes the stats (readdirplus), or the names only.
+        `told`: whether the kernel takes the stats (readdirplus), or the names only. An entry is
+        taken when the next one is asked for.
         """
         # libfuse numbers the other entries itself; readdir(3) drops what has no number.
-        here = self._stat(Attributes(is_directory=True, size=0, mtime_ns=0)) | {"st_ino": 1}
+        here = self._stat(Attributes(is_directory=True, size=0, mtime_ns=0))._replace(number=1)
         yield from [(".", here), ("..", here)][offset:]
         listed = self._entries(path, number, again=offset == 0)
         parent = path.rstrip("/")
         for name, shown in itertools.islice(listed, max(0, offset - 2), None):
-            yield name, self._tell(f"{parent}/{name}", shown) if told else self._stat(shown)
+            yield name, self._stat(shown)
+            if told:  # whoever has no room for an entry does not ask for the next
+                self._pages.tell(f"{parent}/{name}", shown.size, shown.version)
 
     def mkdir(self, path: str, mode: int) -> None:
         self._tree.mkdir(path)
 
     def rmdir(self, path: str) -> None:
         self._tree.rmdir(path)
+        self._pages.forget_pages()
+        self._told.changed(path_key(path))
 
     def unlink(self, path: str) -> None:
         self._tree.unlink(path)
@@ -233,9 +275,13 @@ class Operations:
     def rename(self, old: str, new: str, refused_flags: int = 0) -> None:
         if refused_flags:
             raise NameRefused("exchanging two names is not offered")
+        is_directory = self._tree.attributes(old).is_directory
         self._tree.rename(old, new)
         self._pages.forget(old)
         self._pages.forget(new)
+        if is_directory:
+            self._pages.forget_pages()
+            self._told.changed(path_key(old))
 
     def link(self, new: str, existing: str) -> None:
         self._tree.link(existing, new)
@@ -250,6 +296,8 @@ class Operations:
     # Inside --------------------------------------------------------------------------------
 
     def _opening(self, flags: int, *, mode: int) -> Opening:
+        if not flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL | os.O_CREAT):
+            return _TO_READ  # who reads need not be known, and to find out is half the work
         return Opening(
             read_only=flags & os.O_ACCMODE == os.O_RDONLY,
             truncate=bool(flags & os.O_TRUNC),
@@ -258,14 +306,25 @@ class Operations:
             mode=mode,
         )
 
-    def _register(self, handle: Handle, path: str, info: Any) -> None:
+    def _register(self, handle: Handle, path: str, how: Opening, info: Any) -> None:
         version = handle.attributes.version
         caching = self._pages.opened(path, version)
         info.keep_cache, info.direct_io = int(caching.keep), int(caching.direct)
         number = next(self._numbers)
         with self._lock:
-            self._handles[number] = _Open(handle, path, version)
+            self._handles[number] = _Open(handle, path, version, writes=how is not _TO_READ)
+        # Where libfuse can pass it on, the kernel sends no FLUSH for what was only read.
+        info.noflush = int(how is _TO_READ)
         info.fh = number
+
+    @contextmanager
+    def _doubting(self, path: str) -> Iterator[None]:
+        """A close that fails shows the bucket's version again, or none: not what was written."""
+        try:
+            yield
+        except ZarrfuseError:
+            self._told.changed(path_key(path))
+            raise
 
     def _opened(self, info: Any) -> _Open:
         try:
@@ -282,25 +341,41 @@ class Operations:
                 self._listings[number] = listed
         return listed
 
-    def _tell(self, path: str, shown: Attributes) -> dict[str, int]:
+    def _tell(self, path: str, shown: Attributes) -> Stat:
         """The stat of a path; what the kernel is told of its size is remembered."""
-        if not shown.is_directory:
-            self._pages.tell(path, shown.size, shown.version)
+        self._pages.tell(path, shown.size, shown.version)
         return self._stat(shown)
 
-    def _stat(self, shown: Attributes) -> dict[str, int]:
-        return {
-            "st_mode": self._owner.mode(shown),
-            "st_nlink": 2 if shown.is_directory else 1,
-            "st_uid": self._owner.uid,
-            "st_gid": self._owner.gid,
-            "st_size": shown.size,
-            "st_blocks": -(-shown.size // 512),
-            "st_blksize": _BLOCK_BYTES,
-            "st_atime": shown.mtime_ns,
-            "st_mtime": shown.mtime_ns,
-            "st_ctime": shown.mtime_ns,
-        }
+    def _stat(self, shown: Attributes) -> Stat:
+        owner = self._owner
+        links = 2 if shown.is_directory else 1
+        return Stat(
+            owner.mode(shown),
+            shown.size,
+            shown.mtime_ns,
+            owner.uid,
+            owner.gid,
+            links,
+            block_bytes=PART_BYTES if shown.in_parts else BLOCK_BYTES,
+        )
+
+
+class ImmutableOperations(Operations):
+    """Of a bucket that does not change: the kernel is told that opening needs nobody, and opens,
+    reads again and closes without asking. Reads name no handle, and each is of the version that
+    stands there by then."""
+
+    def open(self, path: str, info: Any) -> int:
+        return -errno.ENOSYS
+
+    def flush(self, path: str | None, info: Any) -> int:
+        return -errno.ENOSYS
+
+    def read(self, path: str, size: int, offset: int, info: Any) -> bytes:
+        return self._tree.open(path, _TO_READ).read(offset, size)
+
+    def _tell(self, path: str, shown: Attributes) -> Stat:
+        return self._stat(shown)
 
 
 def process_of(thread: int) -> int:
