@@ -38,6 +38,12 @@ class Listing(Section):
         "behind, so an absent file is asked for once more.",
     )
     page_rows: int = Field(1000, ge=1, le=10_000, description="Rows a LIST asks for; Swift's cap.")
+    max_keys: int = Field(
+        1_000_000,
+        ge=10_000,
+        description="Names remembered, in about 120 bytes each; what was not used for longest is "
+        "forgotten first.",
+    )
 
 
 class Cache(Section):
@@ -54,6 +60,11 @@ class Cache(Section):
     )
     whole_bytes: ByteSize = Field(
         ByteSize(16 * MIB), description="Up to this size an object is one block: a Zarr chunk."
+    )
+    piece_bytes: ByteSize = Field(
+        ByteSize(64 * KIB),
+        gt=0,
+        description="A small read that jumps about in a large object fetches pieces of this size.",
     )
 
 
@@ -72,6 +83,13 @@ class Prefetch(Section):
         ByteSize(8 * MIB),
         description="Metadata and 1-D coordinates of a store, fetched when it is first touched.",
     )
+
+
+class Warm(Section):
+    """Filling the cache ahead of time: `zarrfuse warm`."""
+
+    at_once: int = Field(16, ge=1, description="Requests in flight for it.")
+    bytes: ByteSize = Field(ByteSize(64 * MIB), description="At most so much in flight.")
 
 
 class Spool(Section):
@@ -108,10 +126,25 @@ class Ingest(Section):
 class Requests(Section):
     """The way to the bucket."""
 
-    at_once: int = Field(32, ge=1, description="Requests in flight of one daemon.")
+    at_once: int = Field(
+        16,
+        ge=1,
+        description="Requests in flight of one daemon at first: halved when the server asks for "
+        "fewer, more while it answers well,",
+    )
+    at_most: int = Field(64, ge=1, description="and never above this, or `at_once`.")
     connect_s: float = Field(5.0, gt=0)
     silence_s: float = Field(30.0, gt=0, description="No byte for this long is a failure.")
     budget_s: float = Field(60.0, gt=0, description="All tries of one operation together.")
+    unreachable_s: float = Field(
+        20.0, gt=0, description="The same for reading where not even a connection can be had."
+    )
+    offline_retry_s: float = Field(
+        5.0,
+        ge=0,
+        description="After a budget without any answer reads fail at once; one in this time is "
+        "sent to see whether the bucket is back.",
+    )
     backoff_s: float = Field(0.2, gt=0, description="First pause between tries; doubles, jittered.")
     backoff_max_s: float = Field(10.0, gt=0)
     part_bytes: ByteSize = Field(
@@ -122,6 +155,11 @@ class Requests(Section):
     single_put_bytes: ByteSize = Field(
         ByteSize(64 * MIB), description="Larger objects are uploaded in parts."
     )
+
+    @property
+    def most_at_once(self) -> int:
+        """What the limit may grow to."""
+        return max(self.at_once, self.at_most)
 
 
 class Tree(Section):
@@ -141,7 +179,16 @@ class Mount(Section):
     gid: int | None = Field(None, ge=0)
     umask: int = Field(0o022, ge=0, le=0o777)
     binding: str = Field("auto", pattern="^(auto|mfusepy|fusepy)$")
-    attr_s: float = Field(1.0, ge=0, description="The kernel keeps sizes and names this long.")
+    immutable: bool = Field(
+        False,
+        description="Nobody changes the bucket while it is mounted, and nothing is asked twice: "
+        "--immutable. Read-only.",
+    )
+    attr_s: float | None = Field(
+        None,
+        ge=0,
+        description="The kernel keeps sizes and names this long. Default: half of metadata.ttl_s.",
+    )
     drain_s: float = Field(300.0, ge=0, description="Unmounting waits this long for uploads.")
 
 
@@ -152,6 +199,7 @@ class Config(Section):
     listing: Listing = Listing()
     cache: Cache = Cache()
     prefetch: Prefetch = Prefetch()
+    warm: Warm = Warm()
     spool: Spool = Spool()
     ingest: Ingest = Ingest()
     requests: Requests = Requests()

@@ -7,8 +7,9 @@ bytes -> listing, failures -> errors seen.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,12 +19,16 @@ import structlog
 
 from zarrfuse import __version__
 from zarrfuse.cache.memory import MemoryBlocks
-from zarrfuse.cache.opening import open_disk_tier
+from zarrfuse.cache.opening import open_disk_tier, room_of
 from zarrfuse.cache.prefetch import Names, Prefetcher, PrefetchingReader
 from zarrfuse.cache.reader import CachingReader
+from zarrfuse.cache.warm import Warmer
+from zarrfuse.cache.warming import WarmProgress, WarmRequest
 from zarrfuse.config import Config
 from zarrfuse.core.keys import Key, ObjectMeta, Prefix
+from zarrfuse.core.zarr.metadata import ArrayGrid
 from zarrfuse.core.zarr.names import store_root
+from zarrfuse.core.zarr.splits import splits_of
 from zarrfuse.dropbox.jobs import Job, Jobs
 from zarrfuse.dropbox.publish import publish_store
 from zarrfuse.dropbox.worker import Limits
@@ -31,18 +36,19 @@ from zarrfuse.errors import Busy, ExitCode, NotFound, UserError, ZarrfuseError
 from zarrfuse.listing.listing import Listing
 from zarrfuse.mount.binding import load_binding
 from zarrfuse.mount.life import Mounting, check_mountpoint, serve
+from zarrfuse.mount.notify import Notifier
 from zarrfuse.mount.operations import Ownership
 from zarrfuse.places import state_home
 from zarrfuse.report.errors_seen import ErrorsSeen
-from zarrfuse.report.socket import StatusServer, runtime_directory, socket_path
-from zarrfuse.report.status import Conversion, ParkedFile, Status
+from zarrfuse.report.socket import Server, runtime_directory, socket_path
+from zarrfuse.report.status import Conversion, OfflineSince, ParkedFile, Status
 from zarrfuse.spool.files import Spool
 from zarrfuse.spool.publisher import Publisher
 from zarrfuse.spool.written import WrittenFiles
 from zarrfuse.spool.written_file import Rules
 from zarrfuse.store.base import Store
-from zarrfuse.store.counters import Counters
-from zarrfuse.store.open import open_checked
+from zarrfuse.store.open import Traffic, open_checked
+from zarrfuse.store.outage import Silence
 from zarrfuse.tree import bucket, dropbox_view
 from zarrfuse.tree.base import Tree
 from zarrfuse.tree.bucket import BucketTree, Reader, Times
@@ -78,13 +84,16 @@ class Daemon:
         check_mountpoint(request.mountpoint, non_empty=request.non_empty)
         self._binding = load_binding(self._config.mount.binding)
         self._socket = socket_path(runtime_directory(environ), request.mountpoint)
-        self._counters = Counters()
+        self._traffic = Traffic(self._config.requests)
         self._store = self._open_store(environ)
+        self._notifier = Notifier(request.mountpoint)
         self._listing = Listing(
             self._store,
-            ttl_s=self._config.metadata.ttl_s,
+            ttl_s=math.inf if self._config.mount.immutable else self._config.metadata.ttl_s,
             settle_s=self._config.listing.settle_s,
             page_rows=self._config.listing.page_rows,
+            max_keys=self._config.listing.max_keys,
+            changed=lambda parent, name: self._notifier.changed(parent.file(name)),
         )
         self._disk = open_disk_tier(self._config.cache)
         self._cached = CachingReader(
@@ -93,6 +102,15 @@ class Daemon:
             MemoryBlocks(int(self._config.cache.memory)),
             self._config.cache,
             bucket=self._store.describe,
+        )
+        self._warmer = Warmer(
+            self._store,
+            self._listing,
+            self._disk,
+            self._config.cache,
+            self._config.warm,
+            bucket=self._store.describe,
+            room_bytes=partial(room_of, self._config.cache, self._disk),
         )
         self._prefetcher = self._start_prefetching()
         self._reader = self._watched_reader()
@@ -103,6 +121,7 @@ class Daemon:
             self._convert,
             workers=self._config.ingest.workers,
             forget_s=self._config.ingest.forget_s,
+            changed=self._drop_changed,
         )
         self._tree = self._compose_tree()
 
@@ -119,15 +138,24 @@ class Daemon:
     def run(self, ready: Callable[[], None]) -> int:
         """Serves until unmounted; the exit code: 75 if something could not be published."""
         before = {parked.path for parked in self._spool.parked()}
-        server = StatusServer(self._socket, self.status)
+        answers = {"status": lambda body: iter([self.status()]), "warm": self._warm}
+        server = Server(self._socket, answers)
         try:
-            serve(self._mounting(), self._tree, ready=ready, ended=self._drain)
+            serve(
+                self._mounting(),
+                self._tree,
+                self._notifier,
+                ready=ready,
+                changed=self._path_changed,
+                ended=self._drain,
+            )
         finally:
             server.close()
         self._spool.park_leftovers()
         left = {parked.path for parked in self._spool.parked()} - before
         self._spool.close()
         self._disk.close()
+        self._listing.close()
         self._store.close()
         return ExitCode.TRY_AGAIN if left else ExitCode.OK
 
@@ -138,10 +166,12 @@ class Daemon:
             version=__version__,
             mountpoint=str(self._request.mountpoint),
             source=self._store.describe,
-            read_only=self._config.mount.read_only,
+            read_only=self._read_only,
             binding=f"{self._binding.name} on libfuse {self._binding.libfuse}",
             started=self._started.isoformat(timespec="seconds"),
-            requests=self._counters.snapshot(),
+            requests=self._traffic.counters.snapshot(),
+            limit=self._traffic.limit.snapshot(),
+            offline=_offline(self._traffic.outage.silence),
             cache=self._cached.snapshot()
             | (self._prefetcher.snapshot() if self._prefetcher is not None else {}),
             listing=self._listing.snapshot(),
@@ -155,6 +185,17 @@ class Daemon:
             errors=self._errors.all(),
         )
 
+    def _warm(self, body: object) -> Iterator[WarmProgress]:
+        return self._warmer.run(WarmRequest.model_validate(body))
+
+    @property
+    def _read_only(self) -> bool:
+        return self._config.mount.read_only or self._config.mount.immutable
+
+    @property
+    def _drop_box(self) -> Prefix:
+        return Prefix(f"{self._config.ingest.name}/")
+
     # Parts ---------------------------------------------------------------------------------
 
     def _open_store(self, environ: Mapping[str, str]) -> Store:
@@ -167,9 +208,9 @@ class Daemon:
             anonymous=request.anonymous,
             config=self._config,
             environ=environ,
-            counters=self._counters,
+            traffic=self._traffic,
         )
-        if not self._config.mount.read_only:
+        if not self._read_only:
             self._refuse_clash(store)
         return store
 
@@ -193,11 +234,10 @@ class Daemon:
         if self._config.prefetch.at_once == 0:
             return None
         names = Names(self._listing.listed, self._listing.children, self._flatten)
-        whole_bytes = int(self._config.cache.whole_bytes)
-        return Prefetcher(self._cached, names, self._config.prefetch, whole_bytes=whole_bytes)
+        return Prefetcher(self._cached, names, self._config.prefetch, self._config.cache)
 
-    def _flatten(self, array: Prefix, objects: int) -> None:
-        self._listing.flatten(array, objects=objects)
+    def _flatten(self, array: Prefix, grid: ArrayGrid) -> None:
+        self._listing.flatten(array, objects=grid.count, splits=partial(splits_of, grid))
 
     def _watched_reader(self) -> Reader:
         if self._prefetcher is None:
@@ -219,12 +259,12 @@ class Daemon:
             raise UserError(str(error), ExitCode.TRY_AGAIN) from None
 
     def _written_files(self) -> WrittenFiles:
-        publisher = Publisher(self._store, self._listing.note_put)
+        publisher = Publisher(self._store, self._listing.note_put, keep=self._cached.keep)
         rules = Rules(
             spool=self._spool,
             publish=publisher.publish,
             read_base=self._reader.read,
-            failed=partial(self._failed, "publishing"),
+            failed=partial(self._failed, "publishing", Prefix("")),
             settle_s=self._config.spool.settle_s,
         )
         return WrittenFiles(rules, self._times.give)
@@ -238,16 +278,17 @@ class Daemon:
                 changes=self._store,
                 times=self._times,
                 rename_max_objects=self._config.tree.rename_max_objects,
+                watch=self._prefetcher,
             )
         )
-        if self._config.mount.read_only:
+        if self._read_only:
             return ReadOnlyTree(outer)
         intake = Intake(self._jobs)
         rules = Rules(
             spool=self._spool,
             publish=intake.publish,
             read_base=intake.read,
-            failed=partial(self._failed, "drop box"),
+            failed=partial(self._failed, "drop box", self._drop_box),
             settle_s=None,  # what was never renamed may be half a file: it is no drop
         )
         inner = DropBoxTree(
@@ -269,9 +310,9 @@ class Daemon:
             job.file.path,
             name=job.key.name,
             limits=Limits(deadline_s=config.deadline_s, memory_bytes=int(config.memory)),
-            at_once=self._config.requests.at_once,
-            published=self._listing.note_put,
-            removed=self._listing.note_deleted,
+            at_once=self._config.requests.most_at_once,
+            published=self._listing.announce_put,
+            removed=self._listing.announce_deleted,
             progress=job.follow,
             cancelled=job.cancel.is_set,
             overwrite=False,
@@ -289,14 +330,16 @@ class Daemon:
                 gid=os.getgid() if mount.gid is None else mount.gid,
                 umask=mount.umask,
                 shared=mount.allow_other,
-                read_only=mount.read_only,
+                read_only=self._read_only,
             ),
-            attr_s=min(mount.attr_s, self._config.metadata.ttl_s / 2),
+            kept_s=self._config.metadata.ttl_s / 2 if mount.attr_s is None else mount.attr_s,
+            immutable=mount.immutable,
             non_empty=self._request.non_empty,
         )
 
     def _drain(self) -> None:
         """After the unmount: everything that can go into the bucket goes."""
+        self._warmer.close()
         if self._prefetcher is not None:
             self._prefetcher.close()
         try:
@@ -306,9 +349,22 @@ class Daemon:
         if late:
             log.warning("conversions were cut off by the unmount", files=late)
 
-    def _failed(self, what: str, key: Key, error: ZarrfuseError) -> None:
+    def _failed(self, what: str, place: Prefix, key: Key, error: ZarrfuseError) -> None:
         log.warning("failed with nobody to tell", what=what, key=key, error=str(error))
         self._errors.note(f"{what} {key}", error)
+        self._notifier.changed(place.file(key))
+
+    def _path_changed(self, path: Key) -> None:
+        """The drop box shows the bucket's directories, and the kernel takes them for others."""
+        self._notifier.changed(path)
+        if path.startswith(self._drop_box):
+            self._notifier.changed(Key(path.under(self._drop_box)))
+        else:
+            self._notifier.changed(self._drop_box.file(path))
+
+    def _drop_changed(self, key: Key) -> None:
+        self._notifier.changed(self._drop_box.file(key))
+        self._notifier.changed(self._drop_box.file(key + dropbox_view.ERROR_ENDING))
 
 
 def log_path(mountpoint: Path) -> Path:
@@ -327,6 +383,12 @@ def _conversion(job: Job) -> Conversion:
         total_bytes=job.progress.total_bytes,
         error=str(job.error or ""),
     )
+
+
+def _offline(silence: Silence | None) -> OfflineSince | None:
+    if silence is None:
+        return None
+    return OfflineSince(since=silence.since.isoformat(timespec="seconds"), reason=silence.reason)
 
 
 def _no_times(meta: ObjectMeta, mtime_ns: int) -> None:

@@ -192,6 +192,14 @@ def test_a_file_being_written_is_read_back(live: Live) -> None:
     assert live.get("f") == b"x" * 200_000
 
 
+def test_what_was_published_is_read_back_without_a_get(live: Live) -> None:
+    before = live.mount.requests().get("get", 0)
+    (live.here / "f").write_bytes(b"x" * 200_000)
+    assert (live.here / "f").read_bytes() == b"x" * 200_000
+    assert live.mount.requests().get("get", 0) == before
+    assert live.get("f") == b"x" * 200_000
+
+
 def test_fsync_means_in_the_bucket(live: Live) -> None:
     with (live.here / "f").open("wb") as file:
         file.write(b"durable")

@@ -42,7 +42,7 @@ class World:
     settle_s: float | None = 0.02
 
     def __post_init__(self) -> None:
-        publisher = Publisher(self.store, lambda meta: None)
+        publisher = Publisher(self.store, lambda meta: None, keep=lambda meta, data: None)
         rules = Rules(
             spool=self.spool,
             publish=publisher.publish,

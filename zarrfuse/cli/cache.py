@@ -184,7 +184,7 @@ def _table(directory: Path, kept: Kept, limits: Limits, space: DiskSpace) -> Tab
     table.add_row("format", FORMAT_DIRECTORY)
     table.add_row("blocks", f"{kept.blocks}, {_size(kept.total_bytes)}")
     if kept.reserved_bytes:
-        table.add_row("", f"{_size(kept.reserved_bytes)} more are being fetched")
+        table.add_row("", f"{_size(kept.reserved_bytes)} more are taken for what mounts fetch")
     table.add_row("limit", f"{_size(limits.size_bytes)}, unless a mount has --cache-size")
     free = f"{_size(space.free)} of {_size(space.total)} are free"
     table.add_row("left free", f"{_size(limits.keep_free_bytes)} of the disk; {free}")

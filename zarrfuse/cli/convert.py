@@ -160,7 +160,7 @@ def _convert_one(
             order.source,
             name=order.source.name,
             limits=limits,
-            at_once=config.requests.at_once,
+            at_once=config.requests.most_at_once,
             published=_unheard,
             progress=show.update,
             cancelled=cancel.is_set,

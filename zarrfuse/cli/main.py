@@ -17,6 +17,7 @@ _COMMANDS = {
     "umount": "zarrfuse.cli.umount",
     "status": "zarrfuse.cli.status",
     "convert": "zarrfuse.cli.convert",
+    "warm": "zarrfuse.cli.warm",
     "cache": "zarrfuse.cli.cache",
 }
 
@@ -41,6 +42,7 @@ def cli() -> None:
     zarrfuse mount s3://my_bucket /mnt/ocean      make the bucket a directory
     cp sst.nc /mnt/ocean/to-zarr/                 s3://my_bucket/sst.zarr appears
     zarrfuse status                               what is mounted, and how it goes
+    zarrfuse warm /mnt/ocean/sst.zarr             fetch it into the local cache
     zarrfuse umount /mnt/ocean                    returns when every byte is in the bucket
     """
 

@@ -17,6 +17,7 @@ from zarrfuse.cli.word import Listener, Word, read_word
 from zarrfuse.config import Config
 from zarrfuse.daemon import Daemon, MountRequest, log_path
 from zarrfuse.errors import ExitCode, UserError, ZarrfuseError, user_error_of
+from zarrfuse.mount.heap import bound_heap
 from zarrfuse.mount.life import ignore_hangups
 
 
@@ -25,6 +26,12 @@ from zarrfuse.mount.life import ignore_hangups
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @bucket_options
 @click.option("--read-only", is_flag=True, help="No writes, no drop box.")
+@click.option(
+    "--immutable",
+    is_flag=True,
+    help="Read-only, and nobody else changes it either: the kernel keeps everything for good, and "
+    "a file in its memory is read without asking. A change is not seen, or as a mixture.",
+)
 @click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
@@ -50,6 +57,7 @@ def mount(source: str, mountpoint: Path, ready_fd: int | None, **given: Any) -> 
     \b
     zarrfuse mount s3://my_bucket /mnt/ocean
     zarrfuse mount s3://my_bucket/cmip6 /mnt/cmip6 --read-only --cache-size 50GB
+    zarrfuse mount s3://my_archive /mnt/era5 --immutable
     zarrfuse mount s3://my_bucket /mnt/ocean -o ingest.name=drop,metadata.ttl_s=10
 
     Returns when the directory can be used; with --foreground when it is unmounted.
@@ -64,6 +72,7 @@ def mount(source: str, mountpoint: Path, ready_fd: int | None, **given: Any) -> 
 def _serve(source: str, mountpoint: Path, listener: Listener | None, given: dict[str, Any]) -> int:
     """The daemon itself. What keeps the mount from going live goes to the listener as well."""
     ignore_hangups()
+    bound_heap()
     try:
         request = _request(source, mountpoint, given)
         os.chdir("/")  # else the directory it was started in could not be unmounted
@@ -94,6 +103,7 @@ def _request(source: str, mountpoint: Path, given: dict[str, Any]) -> MountReque
             .override(
                 "mount",
                 read_only=given["read_only"] or words.read_only or None,
+                immutable=given["immutable"] or None,
                 allow_other=given["allow_other"] or words.allow_other or None,
                 uid=given["uid"] if given["uid"] is not None else words.uid,
                 gid=given["gid"] if given["gid"] is not None else words.gid,

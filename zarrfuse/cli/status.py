@@ -45,12 +45,15 @@ def _table(shown: Status) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("daemon", f"pid {shown.pid}, {shown.binding}, {mode}, since {shown.started}")
+    if shown.offline is not None:
+        table.add_row("offline", f"since {shown.offline.since}: {shown.offline.reason}")
     for verb, count in shown.requests.items():
         table.add_row(
             verb,
             f"{count['requests']} requests, {count['errors']} errors, {_bytes(count['bytes'])}",
         )
     for name, counts in (
+        ("requests", shown.limit),
         ("cache", shown.cache),
         ("listing", shown.listing),
         ("spool", shown.spool),

@@ -77,7 +77,8 @@ class Convert(Protocol):
 
 
 class Jobs:
-    """Thread-safe; `_lock` guards the tables and is not held while a conversion runs."""
+    """Thread-safe; `_lock` guards the tables and is not held while a conversion runs. `changed` is
+    told of keys that are shown otherwise than before; it must be quick, and call nothing here."""
 
     def __init__(
         self,
@@ -85,10 +86,12 @@ class Jobs:
         *,
         workers: int,
         forget_s: float,
+        changed: Callable[[Key], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._convert = convert
         self._forget_s = forget_s
+        self._tell_changed = changed
         self._clock = clock
         self._lock = threading.Lock()
         self._jobs: dict[Key, Job] = {}
@@ -132,6 +135,7 @@ class Jobs:
         """Its owner removed the file: cancelled if it is not done, and not shown any more."""
         with self._lock:
             job = self._jobs.pop(key, None)
+            self._changed(key)
             if job is not None:
                 job.cancel.set()
                 self._note_leaving(job)
@@ -168,6 +172,7 @@ class Jobs:
         """Puts `job` into the table; those that must have ended before it begins, cancelled."""
         before = [j for j in (self._leaving.get(key), self._jobs.get(key)) if j is not None]
         self._jobs[key] = job
+        self._changed(key)
         for earlier in before:
             earlier.cancel.set()
         return before
@@ -205,6 +210,7 @@ class Jobs:
         job.error = error
         job.ended_at = self._clock()
         job.state = state
+        self._changed(job.key)
         log.info("conversion ended", file=job.key, state=state.value, error=str(error or ""))
         try:
             if state is State.DONE:
@@ -244,6 +250,11 @@ class Jobs:
             for key, job in list(self._jobs.items()):
                 if job.state is State.DONE and job.ended_at < since:
                     del self._jobs[key]
+                    self._changed(key)
+
+    def _changed(self, key: Key) -> None:
+        if self._tell_changed is not None:
+            self._tell_changed(key)
 
 
 def _raise_defects(future: Future[None]) -> None:

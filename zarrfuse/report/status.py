@@ -38,6 +38,13 @@ class LastError(_Model):
     error: str
 
 
+class OfflineSince(_Model):
+    """The bucket does not answer: cached bytes are read, all else is EIO."""
+
+    since: str
+    reason: str
+
+
 class Status(_Model):
     """One mount. Byte counts in bytes, times in ISO 8601 UTC."""
 
@@ -49,6 +56,8 @@ class Status(_Model):
     binding: str
     started: str
     requests: dict[str, dict[str, int]]
+    limit: dict[str, int] = {}
+    offline: OfflineSince | None = None
     cache: dict[str, int]
     listing: dict[str, int]
     spool: dict[str, int]

@@ -16,15 +16,25 @@ _INLINE_BYTES = 16 * 1024**2
 
 
 class Publisher:
-    """`published` is called with what stands in the bucket, after it does and before we return."""
+    """`published` is called with what stands in the bucket, after it does and before we return;
+    `keep` before that, with the bytes as well, where they are in memory."""
 
-    def __init__(self, store: Put, published: Callable[[ObjectMeta], None]) -> None:
+    def __init__(
+        self,
+        store: Put,
+        published: Callable[[ObjectMeta], None],
+        *,
+        keep: Callable[[ObjectMeta, bytes], None],
+    ) -> None:
         self._store = store
         self._published = published
+        self._keep = keep
 
     def publish(self, key: Key, file: SpoolFile, *, if_absent: bool = False) -> ObjectMeta:
         """The file's bytes as the object `key`. AlreadyExists only with `if_absent`."""
         body = file.read(0, file.size) if file.size <= _INLINE_BYTES else file.path
         meta = self._store.put(key, body, if_absent=if_absent)
+        if isinstance(body, bytes):
+            self._keep(meta, body)
         self._published(meta)
         return meta

@@ -42,8 +42,8 @@ from zarrfuse.errors import (
     NotOffered,
     VersionChanged,
 )
-from zarrfuse.listing.directory import Row
 from zarrfuse.listing.listing import Listing
+from zarrfuse.listing.rows import Row
 from zarrfuse.spool.written import OldName, WrittenFiles
 from zarrfuse.spool.written_file import WrittenFile
 from zarrfuse.store.base import Copy, Delete, Head
@@ -81,9 +81,21 @@ class Times:
             return self._times.get((meta.key, meta.etag), meta.modified_ns)
 
 
+class Watch(Protocol):
+    """Who guesses what programs want next."""
+
+    def opened(self, meta: ObjectMeta) -> None:
+        """A program opened the object."""
+        ...
+
+    def is_sharded(self, meta: ObjectMeta) -> bool:
+        """Whether programs want small parts of the object."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a BucketTree is built from."""
+    """What a BucketTree is built from. `watch` None: nobody guesses."""
 
     listing: Listing
     reader: Reader
@@ -91,6 +103,7 @@ class Parts:
     changes: Changes
     times: Times
     rename_max_objects: int
+    watch: Watch | None = None
 
 
 class ReadHandle(ReadOnlyHandle):
@@ -115,6 +128,7 @@ class BucketTree:
         self._changes = parts.changes
         self._times = parts.times
         self._rename_max_objects = parts.rename_max_objects
+        self._watch = parts.watch
         self._started_ns = time.time_ns()
 
     # What stands there ---------------------------------------------------------------------
@@ -128,8 +142,9 @@ class BucketTree:
 
     def entries(self, path: str) -> Iterator[tuple[str, Attributes]]:
         prefix = _key(path).as_prefix
-        rows = {name: self._attributes_of(row) for name, row in self._listing.children(prefix)}
-        if not rows and not self._listing.is_directory(prefix):
+        listed = self._listing.children(prefix, stale_ok=True)
+        rows = {name: self._attributes_of(row) for name, row in listed}
+        if not rows and not self._listing.is_directory(prefix, stale_ok=True):
             raise self._not_a_directory(prefix)
         for file in self._written.children(prefix):
             if file.temporary is None:
@@ -152,6 +167,8 @@ class BucketTree:
         key = _key(path)
         if how.read_only and self._written.find(key) is None:
             meta = self._file(key)
+            if self._watch is not None:
+                self._watch.opened(meta)
             return ReadHandle(self, meta, self._attributes_of(meta))
         base = self._base(key)
         if how.truncate:
@@ -292,7 +309,11 @@ class BucketTree:
         if isinstance(row, Prefix):
             return Attributes(is_directory=True, size=0, mtime_ns=self._started_ns)
         return Attributes(
-            is_directory=False, size=row.size, mtime_ns=self._times.of(row), version=row.etag
+            is_directory=False,
+            size=row.size,
+            mtime_ns=self._times.of(row),
+            version=row.etag,
+            in_parts=self._watch is not None and self._watch.is_sharded(row),
         )
 
     def _not_a_directory(self, prefix: Prefix) -> NoEntry | NotDirectory:

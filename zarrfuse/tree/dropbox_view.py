@@ -278,7 +278,8 @@ class DropBoxTree:
             return True
         if temporary_by_name(prefix.name) is Temporary.CERTAIN:
             return False
-        return self._listing.is_directory(prefix) and not self._is_store(prefix)
+        found = self._listing.is_directory(prefix, stale_ok=True)
+        return found and not self._is_store(prefix)
 
     def _is_store(self, prefix: Prefix) -> bool:
         if prefix.name.endswith(".zarr"):
@@ -286,7 +287,8 @@ class DropBoxTree:
         return any(self._listing.lookup(prefix, name) is not None for name in NODE_NAMES)
 
     def _places(self, prefix: Prefix) -> list[Prefix]:
-        found = [row for _, row in self._listing.children(prefix) if isinstance(row, Prefix)]
+        listed = self._listing.children(prefix, stale_ok=True)
+        found = [row for _, row in listed if isinstance(row, Prefix)]
         if not found:
             return []
         with ThreadPoolExecutor(min(_LOOKS_AT_ONCE, len(found))) as pool:
