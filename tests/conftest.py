@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.swift import SwiftServer, unique_bucket_name
@@ -18,6 +19,10 @@ from tests.support.swift import SwiftServer, unique_bucket_name
 # Where the virtual environments of Swift and Keystone are is a fact of the machine, not a setting.
 _KEPT = {"ZARRFUSE_SWIFT_VENV", "ZARRFUSE_KEYSTONE_VENV"}
 _FOREIGN = re.compile(r"(AWS|OS|ZARRFUSE|XDG)_.*|.*_proxy|BOTO_CONFIG", re.IGNORECASE)
+
+# No test asserts a time: on a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

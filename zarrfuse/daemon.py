@@ -233,7 +233,8 @@ class Daemon:
     def _start_prefetching(self) -> Prefetcher | None:
         if self._config.prefetch.at_once == 0:
             return None
-        names = Names(self._listing.listed, self._listing.children, self._flatten)
+        listing = self._listing
+        names = Names(listing.listed, listing.fresh, listing.children, self._flatten)
         return Prefetcher(self._cached, names, self._config.prefetch, self._config.cache)
 
     def _flatten(self, array: Prefix, grid: ArrayGrid) -> None:

@@ -65,6 +65,7 @@ class World:
         inner = CachingReader(self.store, NoDisk(), MemoryBlocks(256 * MIB), cache, bucket="b")
         names = Names(
             self.listing.listed,
+            self.listing.fresh,
             self.listing.children,
             lambda prefix, grid: self.listing.flatten(prefix, objects=grid.count),
         )

@@ -63,7 +63,7 @@ def test_at_most_half_is_for_nothing() -> None:
         assert max(stop for _, stop in walk(reads)) <= (300 + 2 * mib) * MIB
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.sampled_from([16 * KIB, 128 * KIB, MIB, 3 * MIB]),
     st.integers(0, 30 * MIB),

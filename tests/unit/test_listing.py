@@ -228,7 +228,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.integers(1, 5), st.sampled_from([None, "", "a/"]))
 def test_after_the_ttl_the_listing_is_the_bucket(
     steps: list[tuple[str, str]], page_rows: int, flat: str | None

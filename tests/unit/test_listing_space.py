@@ -113,7 +113,7 @@ class World:
                 self.space.doubt(name)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS, st.integers(1, 4), st.booleans())
 def test_what_is_missing_is_asked_for_in_a_few_pages_and_then_true(
     steps: list[tuple[str, str]], page_rows: int, flat: bool
@@ -141,7 +141,6 @@ def _all(space: Space) -> list[str]:
     return [position for rows in space.pieces("", None) for position in rows.positions]
 
 
-@settings(deadline=None)
 @given(STEPS, st.integers(1, 4))
 def test_a_page_tells_what_an_earlier_one_had_told_otherwise(
     steps: list[tuple[str, str]], page_rows: int

@@ -64,7 +64,7 @@ NAMES = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(NAMES, unique=True, min_size=1, max_size=150),
     st.lists(st.integers(1, 9), min_size=1, max_size=5),

@@ -73,7 +73,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_no_handle_ever_reads_another_versions_pages(steps: list[tuple[str, int]]) -> None:
     """The kernel: open without keep drops the file's pages, a read fills or uses them."""

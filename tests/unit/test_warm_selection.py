@@ -131,7 +131,7 @@ def selections(draw: st.DrawFn) -> tuple[list[str], dict[str, Any], list[str], d
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(chosen=selections(), variables=VARIABLES)
 def test_what_is_selected_is_what_xarray_reads(
     stores: dict[str, Path], form: str, chosen: Any, variables: list[str]

@@ -48,7 +48,7 @@ class Prefix(str):
     @property
     def parent(self) -> Prefix:
         """The prefix one level up; the root is its own parent."""
-        return Prefix(self[: -len(self.name) - 1]) if self else self
+        return Prefix(self[: self.rfind("/", 0, -1) + 1])
 
     @property
     def marker(self) -> Key:

@@ -97,6 +97,11 @@ class Listing:
         """As `lookup`, without asking the bucket: None also where nothing is known."""
         return self._known.recall(parent, name, self._clock())[1]
 
+    def fresh(self, parent: Prefix, name: str) -> Row | None:
+        """As `remembered`, but None also where that is too old to be used without asking."""
+        known, row = self._known.recall(parent, name, self._clock())
+        return row if known else None
+
     def is_directory(self, prefix: Prefix, *, stale_ok: bool = False) -> bool:
         """Whether there is a directory; the root always is. `stale_ok`: see `children`."""
         if prefix.is_root:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from zarrfuse.core.keys import Prefix
 from zarrfuse.listing.space import Space
@@ -13,8 +13,7 @@ from zarrfuse.listing.space import Space
 _ROOM = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
+class Area(NamedTuple):
     """Names a space: those in one directory, or (`flat`) all keys below a prefix."""
 
     prefix: Prefix

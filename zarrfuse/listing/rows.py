@@ -75,6 +75,21 @@ class Rows:
             return Prefix(key)
         return ObjectMeta(Key(key), size, ETag(self._etag(index)), self._times[index])
 
+    def plain(self, prefix: Prefix, position: str) -> Row | None:
+        """What stands at that name, where these rows alone prove it: the row next to it shows that
+        no directory of the name is hidden among other rows. None where they do not."""
+        at = bisect_left(self.positions, position)
+        below = f"{position}/"
+        for index in (at, at + 1):
+            if index == len(self.positions):
+                return None
+            if self.positions[index].startswith(below):
+                return Prefix(f"{prefix}{below}")
+            if self.positions[index] > below:
+                is_there = index > at and self.positions[at] == position
+                return self.row(prefix, at) if is_there else None
+        return None
+
     def same(self, index: int, row: Row) -> bool:
         """Whether `row`, of the same position, is the same version."""
         if isinstance(row, Prefix):

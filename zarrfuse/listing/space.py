@@ -85,6 +85,16 @@ class Space:
     def entry(self, position: str, since: float) -> tuple[bool, Row | None]:
         """Whether it is known, as of `since`, what stands at that name, and what was last seen
         there; a directory hides an object of its name."""
+        stretch = self._holding(position)
+        if stretch is not None and stretch.at >= since:
+            row = stretch.rows.plain(self.prefix, position)
+            if row is not None:
+                self._use(stretch)
+                return True, row
+        return self._entry_anywhere(position, since)
+
+    def _entry_anywhere(self, position: str, since: float) -> tuple[bool, Row | None]:
+        """As `entry`, where one stretch alone does not tell."""
         directory = self._first_below(f"{position}/")
         if directory is not None:
             self._use(directory)

@@ -283,8 +283,10 @@ class BucketTree:
             return Prefix("")
         if temporary_by_name(key.name) is Temporary.CERTAIN:
             raise NoEntry(key)
-        _check_name(key)
-        row = self._listing.lookup(key.parent, key.name)
+        row = self._listing.fresh(key.parent, key.name)
+        if row is None or (isinstance(row, ObjectMeta) and not row.size):
+            _check_name(key)
+            row = self._listing.lookup(key.parent, key.name)
         if row is None:
             raise NoEntry(key)
         return row

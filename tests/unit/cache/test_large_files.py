@@ -61,7 +61,7 @@ class World:
         self.bucket = VersionBucket()
         meta = self.bucket.write("large.nc", data)
         inner = CachingReader(self.bucket, NoDisk(), MemoryBlocks(256 * MIB), cache, bucket="b")
-        nothing = Names(lambda *_: None, lambda _: [], lambda *_: None)
+        nothing = Names(lambda *_: None, lambda *_: None, lambda _: [], lambda *_: None)
         self.prefetcher = Prefetcher(inner, nothing, Prefetch(), cache)
         self.file = Opened(PrefetchingReader(inner, self.prefetcher), meta)
 

@@ -258,7 +258,7 @@ def test_a_small_read_waits_for_its_block_that_is_on_its_way(bucket: VersionBuck
     assert ranges(bucket) == [(160, 320)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 1600), st.integers(0, 500)), max_size=40),
     st.sampled_from([0, 3000, 10**6]),
@@ -452,7 +452,7 @@ writes = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(reads, writes), max_size=40),
     st.sampled_from([0, 1500, 10**6]),

@@ -120,7 +120,7 @@ def test_a_loop_over_time_reads_each_chunk_again() -> None:
     assert follow(reads, shape).hits >= 0.95
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     shape=st.sampled_from([*GRIDS, (50, 50), (1000,), (7, 7, 7, 7)]),
     seed=st.integers(0, 2**32),
@@ -133,7 +133,7 @@ def test_a_random_reader_pays_for_few_guesses(shape: Index, seed: int, length: i
     assert outcome.unread <= 0.2 * outcome.read + CREDIT
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.lists(st.integers(1, 30), max_size=4).map(tuple),
     data=st.data(),

@@ -1,14 +1,13 @@
 """Orders over a grid: text ranks against sorting, walks against sorted indices."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.readers import dask_order, row_major
 from zarrfuse.core.orders import Order, Scale, ranks_of, scales_of, text_rank, text_value
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3000))
 def test_text_ranks_are_those_of_sorting(count: int) -> None:
     by_text = sorted(range(count), key=str)
@@ -16,7 +15,6 @@ def test_text_ranks_are_those_of_sorting(count: int) -> None:
     assert [text_value(rank, count) for rank in range(count)] == by_text
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 2**62))
 def test_text_ranks_of_large_axes(data: st.DataObject, count: int) -> None:
     value = data.draw(st.integers(0, count - 1))
