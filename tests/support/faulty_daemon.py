@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -34,11 +35,22 @@ class _Faulty(Wrapper):
         return perform()
 
 
+class _HungAhead(Wrapper):
+    """Never answers a GET that nobody waits for, and says so in the log."""
+
+    def _call(self, call: Call, perform: Callable[[], T]) -> T:
+        if call.verb == "get" and threading.current_thread().name.startswith("prefetch"):
+            print("fetching ahead hangs", file=sys.stderr, flush=True)
+            threading.Event().wait()
+        return perform()
+
+
 FAULTS: dict[str, Callable[[Store], Store]] = {
     "socket-timeout": lambda store: _Faulty(store, lambda: TimeoutError("timed out"), 1),
     "second-socket-timeout": lambda store: _Faulty(store, lambda: TimeoutError("timed out"), 2),
     "no-errno": lambda store: _Faulty(store, lambda: OSError("no errno in it"), 1),
     "system-exit": lambda store: _Faulty(store, lambda: SystemExit(3), 1),
+    "hung-ahead": _HungAhead,
     "defect": lambda store: _Faulty(store, lambda: ZeroDivisionError("a defect"), 1),
 }
 

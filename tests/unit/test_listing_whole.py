@@ -293,16 +293,17 @@ def test_in_an_outage_what_was_known_is_answered_and_counted() -> None:
     world.put("a/0", "a/b/1")
     listing = world.listing()
     before = listing.children(A)
-    assert listing.lookup(A, "gone") is None
+    assert listing.lookup(A, "not yet") is None
     world.now_s += 10 * TTL_S
     with outage(world):
         assert isinstance(listing.lookup(A, "0"), ObjectMeta)
         assert listing.lookup(A, "b") == Prefix("a/b/")
-        assert listing.lookup(A, "gone") is None
+        with pytest.raises(Unavailable):
+            listing.lookup(A, "not yet")
         assert listing.children(A, stale_ok=True) == before
-        assert listing.snapshot()["stale_answers"] == 4
-    world.put("a/gone")
-    assert listing.lookup(A, "gone") is not None
+        assert listing.snapshot()["stale_answers"] == 3
+    world.put("a/not yet")
+    assert listing.lookup(A, "not yet") is not None
 
 
 def test_in_an_outage_nothing_is_made_up() -> None:

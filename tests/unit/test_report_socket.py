@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -9,7 +10,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,63 @@ def test_another_user_is_not_answered(counting: Talk, monkeypatch: pytest.Monkey
 def test_nobody_there_is_an_error_of_the_socket(directory: Path) -> None:
     with pytest.raises(OSError):
         next(converse(socket_path(directory, Path("/mnt/x")), "count"))
+
+
+def test_a_connection_that_cannot_be_taken_ends_nothing(
+    counting: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the daemon has no descriptor left."""
+    path, _, _ = counting
+    accept, failures = socket.socket.accept, iter(range(3))
+
+    def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+        if next(failures, None) is not None:
+            raise OSError(errno.EMFILE, "too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(report_socket, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    for _ in range(3):  # the first is taken by a call that was under way
+        assert ask(path) == status_of("/mnt/x")
+    assert next(failures, None) is None
+
+
+def test_a_thread_that_cannot_be_had_ends_nothing(
+    counting: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _, _ = counting
+    start, failures = threading.Thread.start, iter(range(2))
+
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == "answer" and next(failures, None) is not None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(report_socket, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    assert [ask(path) is None for _ in range(3)] == [True, True, False]
+
+
+def test_a_daemon_whose_queue_is_full_is_a_busy_one(directory: Path) -> None:
+    path = socket_path(directory, Path("/mnt/x"))
+    with full_queue(path) as listener:
+        with pytest.raises(TimeoutError):
+            daemon_behind(path, 0.1)
+        listener.accept()[0].close()
+        assert daemon_behind(path) == os.getpid()
+    assert daemon_behind(path) is None
+
+
+@contextmanager
+def full_queue(path: Path) -> Iterator[socket.socket]:
+    """What listens on a socket, and takes nobody."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        yield listener

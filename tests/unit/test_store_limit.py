@@ -12,7 +12,9 @@ from tests.support.mounts import wait_until
 from zarrfuse.config import Requests
 from zarrfuse.core.keys import Key, ObjectMeta
 from zarrfuse.errors import NotFound, StoreError, Throttled, Unavailable
-from zarrfuse.store.limit import LimitedStore, RequestLimit, in_background
+from zarrfuse.store.base import Body
+from zarrfuse.store.bodies import size_of
+from zarrfuse.store.limit import LimitedStore, RequestLimit, _Place, in_background
 from zarrfuse.store.memory import MemoryStore
 
 KEY = Key("a/b")
@@ -202,6 +204,48 @@ def test_the_background_is_not_starved(make: Callable[..., World]) -> None:
     assert world.begun[2] == "behind"
 
 
+def test_the_background_keeps_its_share_when_it_has_waited_long(make: Callable[..., World]) -> None:
+    world = make(Requests(at_once=4, at_most=4), patience_s=0.01)
+    names = [f"b{n}" for n in range(9)]
+    world.ask(*names, background=True)
+    wait_until(lambda: world.limit._waiting_background[-1].overdue, "all patience to end")
+    assert world.told("in_flight") == 3
+    world.ask("program")
+    wait_until(lambda: "program" in world.begun, "the program's request")
+    assert sorted(world.begun) == ["b0", "b1", "b2", "program"]
+
+
+def test_one_of_the_background_at_a_time_is_in_line_with_programs(
+    make: Callable[..., World],
+) -> None:
+    world = make(Requests(at_once=2, at_most=2), patience_s=0.01)
+    world.ask("a", "b")
+    world.ask("b0", "b1", "b2", background=True)
+    waiting = world.limit._waiting_background
+    wait_until(lambda: all(place.overdue for place in tuple(waiting)), "their patience to end")
+    world.ask("c")
+    world.end("a")
+    world.end("b")
+    wait_until(lambda: len(world.begun) == 4, "the next to begin")
+    assert set(world.begun[2:]) == {"b0", "c"}
+    world.end("c", "b0")
+    wait_until(lambda: "b1" in world.begun, "the next of the background")
+    assert "b2" not in world.begun  # the share of two places is one
+
+
+def test_who_is_interrupted_in_the_line_leaves_it() -> None:
+    limit = RequestLimit(Requests(at_once=2, at_most=2))
+    place = _Place(background=True)
+    with limit._lock:
+        limit._in_flight = 2
+        limit._waiting_background.append(place)
+    limit._hurry(place)
+    assert list(limit._waiting) == [place]
+    limit._give_up(place)
+    assert limit.snapshot()["waiting"] == 0
+    assert limit._lined_up is None
+
+
 def test_the_background_ends_with_its_block() -> None:
     limit = RequestLimit(Requests(at_once=4, at_most=4))
 
@@ -235,3 +279,25 @@ def test_a_store_behind_a_limit() -> None:
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda _: store.head(KEY), range(30)))
     assert slow.most == 3
+
+
+class _Asking(MemoryStore):
+    """Remembers how many requests were in flight when it was asked for something."""
+
+    def __init__(self, limit: RequestLimit) -> None:
+        super().__init__()
+        self.limit = limit
+        self.seen: list[int] = []
+
+    def put(self, key: Key, body: Body, *, if_absent: bool = False) -> ObjectMeta:
+        self.seen.append(self.limit.snapshot()["in_flight"])
+        return super().put(key, body, if_absent=if_absent)
+
+
+def test_an_upload_in_parts_takes_no_place_as_a_whole() -> None:
+    limit = RequestLimit(FOUR)
+    asking = _Asking(limit)
+    store = LimitedStore(asking, limit, in_parts=lambda key, body: size_of(body) > 3)
+    store.put(KEY, b"abc")
+    store.put(KEY, b"abcd", if_absent=False)
+    assert asking.seen == [1, 0]

@@ -177,7 +177,15 @@ def test_retries_under_way_end_when_it_is_known(world: World) -> None:
     world.fail(Unavailable("timed out"))
     world.outage.unanswered("somebody else found out")
     world.now += 5
-    assert world.tries(lambda: world.store.get(KEY), Offline) == 1
+    assert world.tries(lambda: world.store.get(KEY), Offline) == 2  # the listing confirms it
+
+
+def test_who_polls_a_broken_object_does_not_keep_the_bucket_offline(down: World) -> None:
+    down.fail(Unavailable("its copies are broken", status=503), verb="get")
+    down.now += 5
+    assert down.tries(lambda: down.store.get(KEY), Unavailable) >= 1
+    assert not down.offline
+    assert down.store.head(KEY).size == 5
 
 
 def test_a_look_that_hangs_holds_nobody_up_and_ends_the_outage_when_it_is_answered() -> None:

@@ -1,5 +1,6 @@
 """Pages, parts, bodies and documents: the pure pieces below the S3 adapter."""
 
+import hashlib
 import io
 import logging
 import socket
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -15,17 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarrfuse.auth.aws import Credentials
-from zarrfuse.config import MIB, Requests
+from zarrfuse.config import MIB, Config, Requests
 from zarrfuse.core.keys import ETag, Key, ObjectMeta
 from zarrfuse.errors import RequestRejected, StoreError, Throttled, Unavailable
+from zarrfuse.store.limit import RequestLimit
 from zarrfuse.store.memory import MemoryStore
+from zarrfuse.store.open import Traffic, open_store
 from zarrfuse.store.order import cut_page, roll_up
+from zarrfuse.store.retry import retrying
 from zarrfuse.store.s3 import S3Store
 from zarrfuse.store.s3_bytes import carries
 from zarrfuse.store.s3_delete import delete_document, fits_xml, kept_keys
+from zarrfuse.store.s3_errors import Attempt
 from zarrfuse.store.s3_listing import listing_query, parse_listing
-from zarrfuse.store.s3_multipart import MAX_PARTS, plan_parts
-from zarrfuse.store.s3_signed import Endpoint, retry_after_s
+from zarrfuse.store.s3_multipart import MAX_PARTS, Upload, plan_parts
+from zarrfuse.store.s3_signed import Answer, Endpoint, SignedClient, retry_after_s
 
 NAMES = st.text(st.sampled_from("ab/é\U0001f30a."), min_size=1, max_size=6)
 
@@ -100,6 +106,12 @@ def test_a_server_that_repeats_the_prefix_it_was_asked_to_begin_after() -> None:
 def test_no_listing_document(body: bytes) -> None:
     with pytest.raises((ElementTree.ParseError, ValueError)):
         parse_listing(body, "")
+
+
+def test_more_without_any_row_is_not_the_end() -> None:
+    body = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    with pytest.raises(ValueError, match="more rows"):
+        parse_listing(body, "a")
 
 
 def test_the_query_of_a_listing() -> None:
@@ -260,6 +272,66 @@ def test_a_200_with_an_error_in_it() -> None:
 def test_a_listing_that_is_none() -> None:
     with answering(response(200, b"<html>")) as url, pytest.raises(Unavailable):
         store_at(url).list_page("")
+
+
+STARTED = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+
+
+def test_each_part_has_a_place_and_no_other_request_of_an_upload() -> None:
+    """Not the completion, which may last; and a part that is refused is heard of by the limit."""
+    limit = RequestLimit(Requests(at_once=2, at_most=2))
+    digest = hashlib.md5(hashlib.md5(bytes(MIB), usedforsecurity=False).digest() * 6).hexdigest()
+    completed = f'<Result><ETag>"{digest}-6"</ETag></Result>'.encode()
+    seen: list[tuple[str, int]] = []
+    refusals = [Throttled("slower", status=429)]
+
+    class Client:
+        def send(self, method: str, key: str, **how: object) -> Answer:
+            seen.append((method, limit.snapshot()["in_flight"]))
+            if method == "PUT" and refusals:
+                raise refusals.pop()
+            return Answer(200, {}, STARTED if len(seen) == 1 else completed)
+
+    def paused(s: float) -> None:
+        seen.append(("pause", 0))
+
+    upload = Upload(
+        cast("SignedClient", Client()),
+        Key("k"),
+        bytes(6 * MIB),
+        Attempt("PUT", "b", "http://x", "k", if_absent=False),
+        retrying(Requests(), sleep=paused),
+        limit.run,
+    )
+    assert upload.run(plan_parts(6 * MIB, MIB), if_absent=False) == f"{digest}-6"
+    assert seen[-1] == ("POST", 0)
+    sent = [count for method, count in seen if method == "PUT"]
+    assert len(sent) == 7 and set(sent) <= {1, 2}
+    assert ("pause", 0) in seen
+    assert limit.snapshot()["throttled"] == 1
+    assert limit.snapshot()["in_flight"] == 0
+
+
+def test_the_parts_of_an_upload_are_limited_in_a_store_that_was_opened() -> None:
+    part = hashlib.md5(bytes(MIB), usedforsecurity=False).digest()
+    etag = f"{hashlib.md5(part, usedforsecurity=False).hexdigest()}-1"
+    completed = f'<Result><ETag>"{etag}"</ETag></Result>'.encode()
+    config = Config().override("requests", single_put_bytes=1, backoff_s=0.001)
+    traffic = Traffic(config.requests)
+    environ = {
+        "HOME": "/nonexistent",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "hidden-value",
+        "AWS_REGION": "r",
+    }
+    answers = (response(200, STARTED), response(429), response(200), response(200, completed))
+    with answering(*answers) as url:
+        store = open_store(
+            "s3://b", config=config, environ=environ, endpoint_url=url, traffic=traffic
+        )
+        assert store.put(Key("k"), bytes(MIB)).etag == etag
+        store.close()
+    assert traffic.limit.snapshot()["throttled"] == 1
 
 
 def test_another_refusal() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +74,13 @@ class Room:
 def make(tmp_path: Path) -> Iterator[Callable[..., Room]]:
     made: list[Room] = []
 
-    def build(*, page_rows: int = 1000, size: int = 10_000_000, at_once: int = 4) -> Room:
+    def build(
+        *,
+        page_rows: int = 1000,
+        size: int = 10_000_000,
+        at_once: int = 4,
+        kind: type[SmallPages] = SmallPages,
+    ) -> Room:
         cache = Cache(
             directory=tmp_path / f"cache-{len(made)}",
             size=ByteSize(size),
@@ -82,7 +88,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Room]]:
             whole_bytes=ByteSize(100_000),
             block_bytes=ByteSize(50_000),
         )
-        store = SmallPages(MemoryStore())
+        store = kind(MemoryStore())
         store.page_rows = page_rows
         disk = open_disk_tier(cache)
         listing = Listing(store, ttl_s=60, settle_s=0, page_rows=1000, max_keys=10_000)
@@ -373,3 +379,35 @@ def test_a_limit_holds_back_what_follows(make: Callable[..., Room]) -> None:
     lines.close()
     assert told[-1].state is WarmState.FETCHING
     assert len(room.gets()) == 1
+
+
+def test_a_box_of_absurdly_many_chunks_is_refused(make: Callable[..., Room]) -> None:
+    room = make()
+    box = ChunkBox(array="a", separator=".", prefix="", version=2, ranges=((0, 10**8),))
+    with pytest.raises(UserError, match="/a: 100000000 chunks") as caught:
+        room.warm(boxes=(box,))
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert room.store.calls == []
+
+
+class Segmented(SmallPages):
+    """Its listings say 0 of natively segmented objects."""
+
+    def list_page(
+        self, prefix: str, *, after: str = "", delimiter: bool = False, limit: int = 1000
+    ) -> Page:
+        page = super().list_page(prefix, after=after, delimiter=delimiter, limit=limit)
+        return replace(page, objects=tuple(replace(meta, size=0) for meta in page.objects))
+
+
+def test_chunks_and_files_that_a_listing_says_are_empty_are_looked_at(
+    make: Callable[..., Room],
+) -> None:
+    room = make(kind=Segmented)
+    grid = ArrayGrid((4, 3), (1, 1), ENCODINGS[2])
+    keys = chunks_of(room, "a/", grid)
+    room.put("a/zarr.json", b"{}")
+    box = ChunkBox(array="a", separator="/", prefix="c", version=3, ranges=((0, 2), (0, 3)))
+    outcome = room.warm(files=("a/zarr.json",), boxes=(box,))
+    assert (outcome.cached, outcome.fetched) == (0, 7)
+    assert sorted(room.gets()) == sorted([*keys[:6], "a/zarr.json"])

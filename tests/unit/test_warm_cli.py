@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -130,3 +131,14 @@ def test_a_limit_is_a_rate(point: Path, rate: str) -> None:
     with pytest.raises(UserError, match="50M") as caught:
         run(point, "--limit", rate)
     assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_the_mount_of_one_array_has_no_store_around_it(answering: Answers, point: Path) -> None:
+    """Its parent directory is none of the daemon's."""
+    asked = answering(DONE)
+    document = {"zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "<f4"}
+    (point / ".zarray").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="mount of one array") as caught:
+        run(point, "--isel", "x=0:2")
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert asked == [] and run(point) == ExitCode.OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,20 @@ def test_positions_count_as_python_does(length: int, start: int | None, stop: in
     text = f"{'' if start is None else start}:{'' if stop is None else stop}"
     first, last = positions_of("x", text, length)
     assert list(range(first, last)) == list(range(length))[start:stop]
+
+
+def test_an_array_of_absurdly_many_chunks_is_refused(tmp_path: Path) -> None:
+    array = tmp_path / "s.zarr/huge"
+    array.mkdir(parents=True)
+    (array.parent / ".zgroup").write_text('{"zarr_format": 2}')
+    array.joinpath(".zattrs").write_text('{"_ARRAY_DIMENSIONS": ["x"]}')
+    document = {
+        "zarr_format": 2, "shape": [10**12], "chunks": [10], "dtype": "<f4", "order": "C",
+        "compressor": None, "filters": None, "fill_value": 0,
+    }  # fmt: skip
+    array.joinpath(".zarray").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="100000000000 chunks") as caught:
+        select(array.parent, Selection.of([], [], ["huge"]))
+    assert caught.value.exit_code == ExitCode.USAGE
+    ((_, box),) = select(array.parent, Selection.of([], ["x=-20:"], [])).boxes
+    assert box.count == 2

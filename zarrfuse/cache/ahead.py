@@ -37,6 +37,8 @@ class Reads(Protocol):
 
 
 class Cached(Reads, Protocol):
+    def is_near(self, meta: ObjectMeta) -> bool: ...
+
     def fetch(self, meta: ObjectMeta, start: int, stop: int) -> None: ...
 
 
@@ -98,7 +100,8 @@ class Fetching:
     def whole(self, meta: ObjectMeta) -> None:
         """Sets the object on its way, unless it is already, or too much is."""
         piece = (meta.key, meta.etag, WHOLE)
-        if not self._booked(meta.size, piece):
+        # What the disk has costs its reader less than a change of threads (measured).
+        if self._reader.is_near(meta) or not self._booked(meta.size, piece):
             return
         part = Block(0, meta.size)
         future = self._later(self._fetchers, self._fetch, self._reader.fetch, meta, part)

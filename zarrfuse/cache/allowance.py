@@ -54,18 +54,22 @@ class Allowance:
     def book(self, rows: Rows, size: int, room: Room) -> bool:
         """Draws `size`, and books for it; False, and nothing drawn, where there is no room.
 
-        If the transaction fails after that, `forget` and put it back.
+        Nothing is drawn after an error either. If the transaction fails after this, put it back.
         """
         booked = self._found(rows)
         with self._lock:
             self._drawn += size  # from here on nobody else draws
             needed = self._drawn - booked
-        found = room(max(needed, self._ahead_bytes)) if needed > 0 else 0
-        if found < needed:
-            self.put_back(size)
-            return False
-        self._write(rows, booked + found)
-        return True
+        has_room = False
+        try:
+            found = room(max(needed, self._ahead_bytes)) if needed > 0 else 0
+            if found >= needed:
+                self._write(rows, booked + found)
+                has_room = True
+        finally:
+            if not has_room:
+                self.put_back(size)
+        return has_room
 
     def spend(self, rows: Rows, size: int, room: Room) -> bool:
         """Gives up `size` booked bytes, for rows that the caller adds in this transaction.
@@ -80,7 +84,8 @@ class Allowance:
         return True
 
     def forget(self) -> None:
-        """A transaction failed: what it left is unknown, and becomes stale. Starts anew."""
+        """A transaction failed after it began: what it left is unknown, and becomes stale. Starts
+        anew. Not for one that never began: its row is good, and would hold its room in vain."""
         with self._lock:
             self._name = secrets.token_bytes(NAME_BYTES)
             self._booked = 0

@@ -69,7 +69,7 @@ class Arrays:
         found = {key.parent: own} if own is not None else {}
         members = parse_consolidated(document)
         for path, grid in members.items():
-            found[Prefix(f"{key.parent}{path}/")] = grid
+            found[Prefix(f"{key.parent}{path}/") if path else key.parent] = grid
         with self._lock:
             self._grids.update(found)
             self._located = {}

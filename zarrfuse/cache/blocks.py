@@ -110,6 +110,12 @@ class BlockCache:
     def has(self, block: BlockId) -> bool:
         return self._behind.holds(block) or self._files.exists(block.name)
 
+    def read_ahead(self, block: BlockId) -> bool:
+        try:
+            return self._behind.holds(block) or self._files.read_ahead(block)
+        except OSError:  # whoever reads the block deals with it
+            return False
+
     def touch(self, block: BlockId) -> None:
         now = self._clock_ns()
         with self._lock:
@@ -117,19 +123,6 @@ class BlockCache:
             due = self._is_touch_due(now)
         if due:
             self._behind.wake()
-
-    def trim(self) -> None:
-        """Evicts down to the limits now, as after the size was lowered; may take seconds."""
-        self._behind.drain()
-        try:
-            while True:
-                with self._index.transaction() as rows:
-                    before = rows.usage().blocks
-                    self._eviction.room(rows, 0)
-                    if rows.usage().blocks == before:
-                        return
-        except IndexUnusable as error:
-            self._complaints.say("cache.not_trimmed", reason=str(error))
 
     def usage(self) -> Usage | None:
         """What is kept, by all daemons; None while the index cannot be asked."""
@@ -194,13 +187,15 @@ class BlockCache:
     # Room ----------------------------------------------------------------------------------
 
     def _book(self, wanted: int) -> bool:
-        drawn = False
+        began = drawn = False
         try:
             with self._index.transaction() as rows:
+                began = True
                 rows.touch(self._taken_touches())
                 drawn = self._allowance.book(rows, wanted, partial(self._eviction.room, rows))
         except IndexUnusable:
-            self._allowance.forget()
+            if began:
+                self._allowance.forget()
             if drawn:
                 self._allowance.put_back(wanted)
             return False

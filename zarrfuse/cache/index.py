@@ -74,11 +74,14 @@ class Index:
         self._path: Path | None = None
         self._connection: sqlite3.Connection | None = None
         self._rests_until = 0.0
+        self._closed = False
 
     @contextmanager
     def transaction(self) -> Iterator[Rows]:
         """All that is done in the body, or nothing. IndexUnusable at any point of it."""
         with self._lock:
+            if self._closed:
+                raise IndexUnusable("it is closed")
             if time.monotonic() < self._rests_until:
                 raise IndexUnusable("it failed a moment ago")
             try:
@@ -95,7 +98,9 @@ class Index:
                 raise IndexUnusable(str(error)) from error
 
     def close(self) -> None:
+        """For good: a late fetch must not open it again, and book what nobody gives back."""
         with self._lock:
+            self._closed = True
             self._disconnect()
 
     def _connected(self) -> sqlite3.Connection:

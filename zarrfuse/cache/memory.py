@@ -27,6 +27,11 @@ class MemoryBlocks:
         with self._lock:
             return self._blocks.get(block)
 
+    def has(self, block: BlockId) -> bool:
+        """As `get`, without counting as a use."""
+        with self._lock:
+            return block in self._blocks
+
     def put(self, block: BlockId, data: bytes) -> bool:
         if len(data) != block.size:
             raise ValueError(f"{len(data)} bytes for a block of {block.size}")

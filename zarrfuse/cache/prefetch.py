@@ -18,6 +18,7 @@ from cachetools import LRUCache
 
 from zarrfuse.cache.ahead import Cached, Fetching, Reads
 from zarrfuse.cache.arrays import Arrays, Learned, Place
+from zarrfuse.cache.burst import MOST_MEMBERS, Burst
 from zarrfuse.cache.inner import InnerChunks
 from zarrfuse.cache.sequence import Large, Ways, read_on
 from zarrfuse.cache.shards import SMALL_BYTES, How
@@ -26,6 +27,7 @@ from zarrfuse.core.access import Readers, observe
 from zarrfuse.core.keys import Key, ObjectMeta, Prefix
 from zarrfuse.core.zarr.metadata import ArrayGrid
 from zarrfuse.core.zarr.names import ARRAY_NAMES, METADATA_NAMES, is_metadata_name, may_be_chunk
+from zarrfuse.store.limit import in_background
 
 log = structlog.get_logger(__name__)
 
@@ -49,24 +51,6 @@ class Names:
     fresh: Callable[[Prefix, str], ObjectMeta | Prefix | None]
     children: Callable[[Prefix], Iterable[tuple[str, ObjectMeta | Prefix]]]
     flatten: Callable[[Prefix, ArrayGrid], None]
-
-
-class _Budget:
-    """Bytes that a burst may still fetch. Thread-safe; the lock is a leaf."""
-
-    def __init__(self, left: int) -> None:
-        self._left = left
-        self._lock = threading.Lock()
-
-    @property
-    def is_spent(self) -> bool:
-        return self._left <= 0
-
-    def take(self, size: int) -> bool:
-        with self._lock:
-            fits = size <= self._left
-            self._left -= size if fits else 0
-            return fits
 
 
 class Prefetcher:
@@ -130,11 +114,11 @@ class Prefetcher:
         """A program has read this metadata object: its arrays are known from now on."""
         learned = self._arrays.learn(key, document)
         self._flatten(learned)
-        budget = _Budget(int(self._config.burst_bytes))
+        burst = Burst(int(self._config.burst_bytes))
         if learned.small:
-            self._fetching.plan(self._fetch_few, learned.small, budget)
+            self._fetching.plan(self._fetch_small, learned.small, burst)
         elif learned.group is not None:
-            self._fetching.plan(self._plan_members, learned.group, budget)
+            self._fetching.plan(self._plan_members, learned.group, burst)
 
     def _flatten(self, learned: Learned) -> None:
         for prefix, grid in learned.arrays:
@@ -178,34 +162,43 @@ class Prefetcher:
         if unknown:
             self._fetching.plan(self._find_and_fetch, unknown)
 
-    def _plan_members(self, group: Prefix, budget: _Budget) -> None:
+    def _plan_members(self, group: Prefix, burst: Burst) -> None:
         """A group without consolidated metadata: that of its members, before it is asked for."""
-        if self._names.find(group, ".zmetadata") is not None:
-            return  # it will be read next, and tells of all
-        for _, row in self._names.children(group):
-            if isinstance(row, Prefix):
-                names = [row.file(name) for name in METADATA_NAMES]
-                for meta in self._fetch_few(names, budget):
-                    if meta.key.name in ARRAY_NAMES:
-                        self._fetching.soon(self._learn_member, meta, budget)
-            if budget.is_spent:
-                return
+        with in_background():
+            if self._names.find(group, ".zmetadata") is not None:
+                return  # it will be read next, and tells of all
+            rows = (row for _, row in self._names.children(group))
+            members = (row for row in rows if isinstance(row, Prefix))
+            for member in islice(members, MOST_MEMBERS):
+                for name in METADATA_NAMES:
+                    if burst.is_spent:
+                        return
+                    meta = self._fetch_one(member.file(name), burst)
+                    if meta is not None and name in ARRAY_NAMES:
+                        self._fetching.soon(self._learn_member, meta, burst)
 
-    def _learn_member(self, meta: ObjectMeta, budget: _Budget) -> None:
+    def _learn_member(self, meta: ObjectMeta, burst: Burst) -> None:
         """Its chunks, if it is a coordinate. Members of a member wait until it is opened."""
-        learned = self._arrays.learn(meta.key, self._reader.read(meta, 0, meta.size))
+        with in_background():
+            learned = self._arrays.learn(meta.key, self._reader.read(meta, 0, meta.size))
         self._flatten(learned)
-        self._fetching.plan(self._fetch_few, learned.small, budget)
+        self._fetching.plan(self._fetch_small, learned.small, burst)
 
-    def _fetch_few(self, keys: Iterable[Key], budget: _Budget) -> list[ObjectMeta]:
-        """Those of the objects for which there is room in the burst; they are on their way."""
-        found = []
-        for key in keys:
-            row = self._names.find(key.parent, key.name)
-            if isinstance(row, ObjectMeta) and row.size > 0 and budget.take(row.size):
-                self._fetching.whole(row)
-                found.append(row)
-        return found
+    def _fetch_small(self, keys: Iterable[Key], burst: Burst) -> None:
+        """Those of the chunks for which there is room in the burst."""
+        with in_background():
+            for key in keys:
+                if not burst.look():
+                    return
+                self._fetch_one(key, burst)
+
+    def _fetch_one(self, key: Key, burst: Burst) -> ObjectMeta | None:
+        """Sets the object on its way, if it is there and the burst has room for it."""
+        row = self._names.find(key.parent, key.name)
+        if not isinstance(row, ObjectMeta) or row.size == 0 or not burst.take(row.size):
+            return None
+        self._fetching.whole(row)
+        return row
 
     def _find_and_fetch(self, keys: list[Key]) -> None:
         if keys:  # a page tells of what follows: the lowest first, for a reader that goes down

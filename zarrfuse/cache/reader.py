@@ -60,6 +60,12 @@ class CachingReader:
         """Brings into the caches what `read` would give; with its errors, without a copy."""
         self._blocks(meta, start, stop, self._cut_for(meta))
 
+    def is_near(self, meta: ObjectMeta) -> bool:
+        """Whether the whole object is in memory, or on the disk and on its way into memory."""
+        blocks = self._layout.covering(meta.size, 0, meta.size)
+        ids = [self._id(meta, block) for block in blocks]
+        return all(self._memory.has(block) or self._disk.read_ahead(block) for block in ids)
+
     def read_inner(self, meta: ObjectMeta, start: int, stop: int) -> bytes:
         """The same of an object whose other bytes are not wanted, as of a chunk in a shard.
 

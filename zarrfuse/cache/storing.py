@@ -56,14 +56,17 @@ class Storing:
         """Makes rows of drawn room, for those that nobody else has stored or is storing."""
         total = sum(waiting.disk_bytes for waiting in batch)
         admitted: list[Waiting] = []
+        began = False
         try:
             with self._index.transaction() as rows:
+                began = True
                 has_room = self._allowance.spend(rows, total, partial(self._eviction.room, rows))
                 if has_room:
                     admitted = [one for one in batch if self._eviction.vacate(rows, one.name)]
                 rows.add(Row(one.name, one.disk_bytes, one.used_ns, token) for one in admitted)
         except IndexUnusable:
-            self._allowance.forget()
+            if began:
+                self._allowance.forget()
             has_room, admitted = False, []
         finally:
             self._allowance.put_back(total)

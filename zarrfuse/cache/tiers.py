@@ -18,6 +18,10 @@ class Tier(Protocol):
         """All bytes of the block, or None."""
         ...
 
+    def has(self, block: BlockId) -> bool:
+        """Whether `get` would most likely find it; cheap, and no use of the block."""
+        ...
+
     def put(self, block: BlockId, data: bytes) -> bool:
         """Keeps `data`, of exactly the block's length; False where there is no room."""
         ...
@@ -46,8 +50,8 @@ class DiskTier(Tier, Protocol):
         """Room for the block, made by evicting others; None: serve it without keeping it."""
         ...
 
-    def has(self, block: BlockId) -> bool:
-        """Whether `get` would find it, unless it turns out to be damaged. Reads nothing."""
+    def read_ahead(self, block: BlockId) -> bool:
+        """Whether the block is kept; if so, `get` will soon find it in memory."""
         ...
 
     def touch(self, block: BlockId) -> None:
@@ -72,6 +76,9 @@ class NoDisk:
         return None
 
     def has(self, block: BlockId) -> bool:
+        return False
+
+    def read_ahead(self, block: BlockId) -> bool:
         return False
 
     def touch(self, block: BlockId) -> None:

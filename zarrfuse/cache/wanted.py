@@ -6,13 +6,13 @@ Pages go by and are not kept: a store of a million chunks must not fill the memo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from zarrfuse.cache.warming import ChunkBox, WarmRequest
 from zarrfuse.core.keys import ROOT, Key, ObjectMeta, Prefix, path_key
-from zarrfuse.core.zarr.boxes import Box
+from zarrfuse.core.zarr.boxes import MAX_COUNT, Box
 from zarrfuse.core.zarr.metadata import ArrayGrid, ChunkEncoding
 from zarrfuse.errors import ExitCode, UserError
 from zarrfuse.listing.listing import Listing
@@ -42,11 +42,18 @@ class Wanted:
             key = path_key(path)
             row = self._listing.listed(key.parent, key.name)
             if isinstance(row, ObjectMeta):
-                yield row
+                yield from self._sized([row])
         for path in request.trees:
             yield from self._tree(path_key(path))
         for box in request.boxes:
-            yield from self._chunks(path_key(box.array).as_prefix, _box(box))
+            chunks = _box(box)
+            if chunks.count > MAX_COUNT:
+                raise UserError(
+                    f"/{path_key(box.array)}: {chunks.count} chunks are asked for, and {MAX_COUNT} "
+                    "is the most; select fewer, or warm the whole array by its path",
+                    ExitCode.USAGE,
+                )
+            yield from self._sized(self._chunks(path_key(box.array).as_prefix, chunks))
 
     def _tree(self, key: Key) -> Iterator[ObjectMeta]:
         row = self._listing.lookup(key.parent, key.name) if key else ROOT
@@ -55,13 +62,18 @@ class Wanted:
         if isinstance(row, ObjectMeta):
             yield row
             return
+        yield from self._sized(self._listing.walk(row))
+
+    def _sized(self, rows: Iterable[ObjectMeta]) -> Iterator[ObjectMeta]:
+        """Those that a listing says have no bytes come last, as a HEAD describes them."""
         empty = []
-        for meta in self._listing.walk(row):
+        for meta in rows:
             if meta.size:
                 yield meta
             elif meta.key.name:  # else: an object that stands for the directory itself
                 empty.append(meta.key)
-        yield from self._true_rows(empty)
+        if empty:
+            yield from self._true_rows(empty)
 
     def _true_rows(self, keys: list[Key]) -> Iterator[ObjectMeta]:
         """By HEAD: a listing says 0 of natively segmented objects."""

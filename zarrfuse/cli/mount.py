@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
@@ -69,7 +70,9 @@ def mount(source: str, mountpoint: Path, ready_fd: int | None, **given: Any) -> 
     return _serve(source, mountpoint, listener, given)
 
 
-def _serve(source: str, mountpoint: Path, listener: Listener | None, given: dict[str, Any]) -> int:
+def _serve(
+    source: str, mountpoint: Path, listener: Listener | None, given: dict[str, Any]
+) -> NoReturn:
     """The daemon itself. What keeps the mount from going live goes to the listener as well."""
     ignore_hangups()
     bound_heap()
@@ -84,12 +87,25 @@ def _serve(source: str, mountpoint: Path, listener: Listener | None, given: dict
             else:
                 click.echo(f"{source} is mounted on {request.mountpoint}", err=True)
 
-        return daemon.run(ready)
+        code = daemon.run(ready)
     except ZarrfuseError as error:
         told = user_error_of(error, f"cannot mount {source}")
         if listener is not None:
             listener.say(Word(error=str(told), code=told.exit_code))
         raise told from None
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process of a mount that is gone, with all that it had to keep written and closed.
+
+    The interpreter would wait for every thread of a pool: what is being fetched ahead, for nobody
+    any more, may take minutes where the server is slow.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _request(source: str, mountpoint: Path, given: dict[str, Any]) -> MountRequest:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zarrfuse.core.zarr.boxes import Box, Range, box_of
+from zarrfuse.core.zarr.boxes import MAX_COUNT, Box, Range, box_of
 from zarrfuse.core.zarr.metadata import ArrayGrid, parse_array
 from zarrfuse.core.zarr.names import METADATA_NAMES
 from zarrfuse.errors import ExitCode, UserError
@@ -62,7 +62,7 @@ def select(path: Path, selection: Selection) -> Parts:
     `path` is a store, a group of one, or an array. UserError for what is not in it.
     """
     group, chosen = path, selection.variables
-    if _is_array(path):
+    if is_array(path):
         group, chosen = path.parent, chosen or (path.name,)
     elif not any((path / name).exists() for name in METADATA_NAMES):
         raise UserError(
@@ -115,7 +115,8 @@ def _by_dimension(option: str, given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _is_array(path: Path) -> bool:
+def is_array(path: Path) -> bool:
+    """Whether that directory is a Zarr array."""
     return any(
         parse_array(name, (path / name).read_bytes()) is not None
         for name in _ARRAY_NAMES
@@ -241,7 +242,14 @@ def _add(parts: Parts, array: Path, dims: Iterable[str], wanted: Mapping[str, Ra
     positions = [(0, length) for length in grid.shape]
     for axis, dim in enumerate(dims):
         positions[axis] = wanted.get(dim, positions[axis])
-    parts.boxes.append((array, box_of(grid, positions)))
+    box = box_of(grid, positions)
+    if box.count > MAX_COUNT:
+        raise UserError(
+            f"{array}: {box.count} chunks are selected, and {MAX_COUNT} is the most; select fewer "
+            "(--sel, --isel, --var), or warm the whole array by its path",
+            ExitCode.USAGE,
+        )
+    parts.boxes.append((array, box))
 
 
 def _grid(array: Path) -> ArrayGrid | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import time
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -31,34 +33,52 @@ def umount(mountpoint: Path, lazy: bool, wait_s: float | None) -> int:  # noqa: 
     mountpoint = Path(os.path.abspath(mountpoint))  # noqa: PTH100 - resolving would ask a dead mount
     socket = socket_path(runtime_directory(os.environ), mountpoint)
     status = ask(socket)
-    process = _open_process(daemon_behind(socket))
-    unmount(mountpoint, lazy=lazy)
-    if process is None:
-        return ExitCode.OK
-    try:
-        _await_end(process, mountpoint, wait_s)
-    finally:
-        os.close(process)
+    with closing(_Daemon(socket)) as daemon:
+        daemon.look(_NOTE_EVERY_S)
+        unmount(mountpoint, lazy=lazy)
+        _await_end(daemon, mountpoint, wait_s)
     return _report_left(status) if status is not None else ExitCode.OK
 
 
-def _open_process(pid: int | None) -> int | None:
-    """A descriptor of the daemon's process, which a new process of the same number is not."""
-    if pid is None:
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
+class _Daemon:
+    """The process behind a socket, which a new process of the same number is not."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._process: int | None = None  # a descriptor; None also while it is not known
+        self._is_gone = False
+
+    def look(self, within_s: float) -> None:
+        """Finds the process, unless it is too busy to be connected to."""
+        try:
+            pid = daemon_behind(self._socket, within_s)
+            self._process = None if pid is None else os.pidfd_open(pid)
+        except TimeoutError:
+            return
+        except ProcessLookupError:
+            pass
+        self._is_gone = self._process is None
+
+    def ends(self, within_s: float) -> bool:
+        """Whether it has ended by then."""
+        if self._process is None and not self._is_gone:
+            self.look(within_s)
+        elif self._process is not None:
+            self._is_gone = bool(select.select([self._process], [], [], within_s)[0])
+        return self._is_gone
+
+    def close(self) -> None:
+        if self._process is not None:
+            os.close(self._process)
 
 
-def _await_end(process: int, mountpoint: Path, wait_s: float | None) -> None:
-    waited = 0.0
+def _await_end(daemon: _Daemon, mountpoint: Path, wait_s: float | None) -> None:
+    begun, waited = time.monotonic(), 0.0
     while True:
         step = _NOTE_EVERY_S if wait_s is None else max(0.0, min(_NOTE_EVERY_S, wait_s - waited))
-        if select.select([process], [], [], step)[0]:
+        if daemon.ends(step):
             return
-        waited += step
+        waited = time.monotonic() - begun
         if wait_s is not None and waited >= wait_s:
             raise UserError(
                 f"{mountpoint} is unmounted, but its daemon still publishes; it goes on alone",

@@ -25,7 +25,7 @@ from rich.progress import (
 )
 
 from zarrfuse.cache.warming import ChunkBox, WarmProgress, WarmRequest, WarmState
-from zarrfuse.cli.selection import Parts, Selection, select
+from zarrfuse.cli.selection import Parts, Selection, is_array, select
 from zarrfuse.core.zarr.boxes import Box
 from zarrfuse.errors import ExitCode, UserError
 from zarrfuse.report.socket import ask, converse, runtime_directory, socket_path
@@ -74,6 +74,12 @@ def warm(
     selection = Selection.of(sel, isel, var)
     bytes_per_s = _rate(limit)
     socket, mountpoint, path = _mount_of(path)
+    if selection and path == mountpoint and is_array(path):
+        raise UserError(
+            f"{path} is the mount of one array, and --sel, --isel and --var want the store around "
+            "it: mount that, or warm the whole array",
+            ExitCode.USAGE,
+        )
     parts = select(path, selection) if selection else Parts(trees=[path])
     request = _request(parts, mountpoint, bytes_per_s, dry_run=dry_run)
     with _shown(quiet=quiet) as show:

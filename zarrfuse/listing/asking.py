@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from zarrfuse.core.keys import Prefix
 from zarrfuse.core.zarr.names import may_be_chunk
+from zarrfuse.errors import Unavailable
 from zarrfuse.listing.fetcher import Fetcher
 from zarrfuse.listing.known import Known
 from zarrfuse.listing.memory import Area
@@ -18,6 +19,8 @@ from zarrfuse.listing.turns import Turns
 
 #: An array of at most so many pages is listed whole when the first of its chunks is looked up.
 _WHOLE_PAGES = 4
+#: So often one name is asked for from the beginning, where what was told is forgotten at once.
+_TRIES = 8
 
 
 class Asking:
@@ -31,19 +34,25 @@ class Asking:
 
     def for_name(self, parent: Prefix, name: str, asked_at: float) -> Row | None:
         """Until it is known what `name` is, as of `asked_at`, and what that is. Mostly one page."""
-        area = self._area(parent)
-        with self._turns.of(_turn_of(area)):
-            while True:
-                known, row = self._known.recall(parent, name, asked_at)
-                if known:
-                    return row
-                self._ask(area, parent, name, asked_at)
+        for _ in range(_TRIES):
+            area = self._area(parent)  # each time: an array that is forgotten is listed otherwise
+            reached: str | None = None
+            with self._turns.of(_turn_of(area)):
+                while True:
+                    known, row = self._known.recall(parent, name, asked_at)
+                    if known:
+                        return row
+                    asked = self._ask(area, parent, name, asked_at)
+                    if asked is None or (reached is not None and asked <= reached):
+                        break
+                    reached = asked
+        raise Unavailable(f"{parent}{name}: what is listed is forgotten at once")
 
-    def for_age(self, parent: Prefix) -> None:
+    def for_age(self, parent: Prefix, asked_at: float) -> None:
         """Where all that is known of a directory is that a part of it is empty: the page from its
         beginning tells how old its objects are."""
         area = self._area(parent)
-        if self._known.is_ageless(area):
+        if self._known.is_ageless(area, asked_at):
             self._fetcher.page(area, "")
 
     def for_all(self, prefix: Prefix, asked_at: float) -> None:
@@ -71,22 +80,23 @@ class Asking:
         """Where names of a directory may be known from."""
         return tuple({Area(prefix, flat=False), self._area(prefix)})
 
-    def _ask(self, area: Area, parent: Prefix, name: str, asked_at: float) -> None:
-        """Asks for a page that tells of `name`."""
+    def _ask(self, area: Area, parent: Prefix, name: str, asked_at: float) -> str | None:
+        """Asks for a page that tells of `name`, or comes nearer to it; from where on, or None if
+        `area` tells all of it."""
         is_new = self._known.is_new(area)
         after = self._known.missing(area, parent, name, asked_at)
         if after is None:
-            return
+            return None
         if area.flat:
-            self._ask_flat(area, after, asked_at)
-        elif is_new and not may_be_chunk(name):
+            return self._ask_flat(area, after, asked_at)
+        if is_new and not may_be_chunk(name):
             # A directory that nothing is known of most likely has one page, and that of a store's
             # root answers all that is looked for when it is opened.
-            self._fetcher.page(area, "")
-        else:
-            self._fetcher.page(area, after)
+            after = ""
+        self._fetcher.page(area, after)
+        return after
 
-    def _ask_flat(self, area: Area, after: str, asked_at: float) -> None:
+    def _ask_flat(self, area: Area, after: str, asked_at: float) -> str:
         """All pages of a small array; else the one that holds what follows `after`: where the grid
         is known the same for all names in it, so that going backwards costs no more."""
         root = self._root(area)
@@ -94,9 +104,11 @@ class Asking:
         if root.objects is not None and root.objects <= _WHOLE_PAGES * rows:
             places = root.places(rows, "", None)
             self._fetcher.sweep(area, "", None, asked_at, places=places)
-            return
+            return after
         start = self._known.gap(area, root.place_before(rows, after), after, asked_at)
-        self._fetcher.page(area, after if start is None else start)
+        start = after if start is None else start
+        self._fetcher.page(area, start)
+        return start
 
     def _look_ahead(self, prefix: Prefix, asked_at: float) -> None:
         area = Area(prefix, flat=True)
@@ -139,7 +151,7 @@ class Asking:
 
     def _root(self, area: Area) -> Root:
         found = self._known.root_of(area.prefix)
-        return Root() if found is None else found[1]
+        return found[1] if found is not None and found[0] == area.prefix else Root()
 
 
 def _turn_of(area: Area) -> str:

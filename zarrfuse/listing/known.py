@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from cachetools import LRUCache
 
 from zarrfuse.core.keys import Key, ObjectMeta, Prefix
+from zarrfuse.core.zarr.metadata import MAX_ARRAYS
 from zarrfuse.core.zarr.names import is_impossible
 from zarrfuse.listing.memory import Area, Memory
-from zarrfuse.listing.own import Own, OwnChanges
-from zarrfuse.listing.positions import end_of
+from zarrfuse.listing.own import OwnChanges
+from zarrfuse.listing.positions import end_of, just_before
 from zarrfuse.listing.roots import Root, is_array
 from zarrfuse.listing.rows import Row, entries_of
 from zarrfuse.listing.space import Space, Told
@@ -27,8 +28,8 @@ EVER = float("-inf")
 #: Pages are used for half of the ttl, less up to this part of it: 200 nodes that were started
 #: together must not ask together (design: TTLs jittered by 20 %).
 _JITTER = 0.2
-#: Arrays, and hidden objects, that are remembered.
-_MAX_ROOTS = 10_000
+#: Arrays, and hidden objects, that are remembered: all of the largest store that is read.
+_MAX_ROOTS = MAX_ARRAYS
 
 Changed = Callable[[Prefix, str], None]
 
@@ -68,11 +69,6 @@ class Known:
                 return True, own.row
             return known, row
 
-    def own(self, key: Key) -> Own | None:
-        """Our own change of that object, of late."""
-        with self._lock:
-            return self._own.get(key)
-
     def own_below(self, prefix: Prefix) -> tuple[dict[Key, ObjectMeta], set[Key]]:
         """The objects under `prefix` that we put, and those that we deleted, of late."""
         with self._lock:
@@ -81,14 +77,18 @@ class Known:
     def missing(self, area: Area, parent: Prefix, name: str, asked_at: float) -> str | None:
         """The `after` to ask from in `area` to learn what `name` is, None if it is known."""
         with self._lock:
-            space = self._memory.make(area)
+            space = self._memory.get(area)
             position = f"{parent[len(area.prefix) :]}{name}"
+            if space is None:
+                return just_before(position)
             return space.missing(position, self._since(space, asked_at))
 
     def gap(self, area: Area, after: str, stop: str | None, asked_at: float) -> str | None:
         """Where in (after, stop] of that area the first stretch not known begins, or None."""
         with self._lock:
-            space = self._memory.make(area)
+            space = self._memory.get(area)
+            if space is None:
+                return after
             return space.gap(after, stop, self._since(space, asked_at))
 
     def is_new(self, area: Area) -> bool:
@@ -97,11 +97,12 @@ class Known:
             space = self._memory.get(area)
             return space is None or space.is_empty
 
-    def is_ageless(self, area: Area) -> bool:
-        """Whether a part of that area is known, and nothing lies in that: it may be live or not."""
+    def is_ageless(self, area: Area, asked_at: float) -> bool:
+        """Whether only a part of that area is known, and nothing lies in that: it may be live or
+        not. What an older page told of it is long ago."""
         with self._lock:
             space = self._memory.get(area)
-            return space is not None and space.is_ageless
+            return space is not None and space.is_ageless(self._since(space, asked_at))
 
     def entries(self, parent: Prefix, asked_at: float) -> list[tuple[str, Row]] | None:
         """Every entry of a directory by name, sorted; None where not all of it is known."""
@@ -132,9 +133,21 @@ class Known:
             below = f"{directory.parent}{before}"[len(space.prefix) :]
             return space.gap(below, end_of(below), self._since(space, asked_at)) is None
 
+    def is_surely_absent(self, parent: Prefix, name: str) -> bool:
+        """Whether absence needs no question at all: we deleted it of late, or no store of this
+        kind has such a name."""
+        with self._lock:
+            own = self._own.get(f"{parent}{name}")
+            if own is not None and own.row is None:
+                return True
+            spaces = list(self._spaces_of(parent))
+            if any(f"{below}{name}" in space.vanished for space, below in spaces):
+                return False
+            return is_impossible(name, _Siblings(spaces))
+
     def in_doubt(self, parent: Prefix, name: str, newer_ns: int) -> bool:
         """Whether absence needs a second question: it was there, or its directory is live, which
-        means that something in it is newer than `newer_ns`.
+        means that something seen in it is newer than `newer_ns`.
 
         A directory made through this mount where nothing was is in no doubt: what is not ours
         is not there.
@@ -143,8 +156,6 @@ class Known:
             spaces = list(self._spaces_of(parent))
             if any(f"{below}{name}" in space.vanished for space, below in spaces):
                 return True
-            if is_impossible(name, _Siblings(spaces)):
-                return False
             live = any(space.newest_ns > newer_ns for space, _ in spaces)
             return live and not any(space.made_here for space, _ in spaces)
 
@@ -187,6 +198,8 @@ class Known:
         """Takes a page in; our own recent changes are believed over it."""
         with self._lock:
             space = self._memory.make(area)
+            if area.flat:
+                self._doubt_made(area.prefix, told)
             changes = space.merge(told)
             self._overlay(space, told, changes)
             names = [position for position, _ in told.rows]
@@ -204,6 +217,15 @@ class Known:
                     space.vanished.discard(below + key.name)
                 else:
                     space.set(below + key.name, meta)
+
+    def correct(self, key: Key, meta: ObjectMeta | None) -> None:
+        """Takes in what HEAD said of an object that was not as listed: believed over pages, as our
+        own changes are."""
+        if meta is not None:
+            self.note_put(meta)
+            return
+        with self._lock:
+            self._set(key, None)
 
     def note_put(self, meta: ObjectMeta) -> None:
         with self._lock:
@@ -272,6 +294,24 @@ class Known:
                 return True, row
             last = last or row
         return False, last
+
+    def _doubt_made(self, prefix: Prefix, told: Told) -> None:
+        """A page of all levels that tells of anything not ours: somebody else writes here too, and
+        what is absent from the directories that were made here may come from them."""
+        made = self._memory.made_below(prefix)
+        if made and any(self._is_foreign(row) for _, row in told.rows):
+            for space in made:
+                space.made_here = False
+
+    def _is_foreign(self, row: Row) -> bool:
+        """Whether we did not put it: not of late, nor since its directory was made here."""
+        place = row.key if isinstance(row, ObjectMeta) else row
+        if self._own.get(place) is not None:
+            return False
+        beside = self._memory.get(Area(place.parent, flat=False))
+        if beside is None or not beside.made_here:
+            return True
+        return place[len(place.parent) :] not in beside
 
     def _overlay(self, space: Space, told: Told, changes: set[str]) -> None:
         """Lays our own recent changes over what a page has told."""

@@ -13,27 +13,34 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from cachetools import LRUCache
+import structlog
 
 from zarrfuse.core.keys import Key, ObjectMeta, Prefix
-from zarrfuse.errors import NotFound, Unavailable
+from zarrfuse.errors import NotFound, StoreError, Unavailable
 from zarrfuse.listing.asking import Asking
 from zarrfuse.listing.fetcher import Fetcher
 from zarrfuse.listing.known import EVER, Changed, Known
 from zarrfuse.listing.pages import Pages
 from zarrfuse.listing.roots import Root, Splits
 from zarrfuse.listing.rows import Row
+from zarrfuse.listing.sizes import Sizes
 from zarrfuse.listing.turns import Turns
 from zarrfuse.store.base import Head, ListPages
 
+log = structlog.get_logger(__name__)
+
 #: Arrays of at most so many chunks are coordinates: they are read as soon as a store is opened.
 _FEW_OBJECTS = 4
-#: True sizes of objects that a listing shows as empty.
-_MAX_SIZED = 10_000
 
 
 class Source(Head, ListPages, Protocol):
     """What a Listing asks of the bucket."""
+
+
+def boot_time() -> float:
+    """Seconds that go on while the machine sleeps, as time.monotonic does not: what was known
+    before a night's sleep is eight hours old."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Listing:
@@ -43,11 +50,12 @@ class Listing:
     `ttl_s`: a change made elsewhere is seen within this; listings are used for half of it, the
     kernel may keep what it was told for the other half. `settle_s`: see config.Listing. At most
     `max_keys` rows are remembered. `changed` hears of names that are not what was known of them; it
-    is called on any thread, without a lock, and must not wait. `clock` in seconds, `now_ns` since
-    the epoch.
+    is called on any thread, without a lock, and must not wait. `clock` in seconds, which go on
+    while the machine sleeps; `now_ns` since the epoch.
 
-    While the bucket is Unavailable, what was known before its time ran out is an answer where it
-    says so; what was never known stays an error, and absence is never made up.
+    While the bucket is Unavailable, what stood there when it was last asked is an answer where it
+    says so (`stale_ok`). That a name was absent then is none: somebody may have written it since,
+    and a reader of an array would take fill values for data.
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class Listing:
         page_rows: int,
         max_keys: int,
         changed: Changed | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._source = source
@@ -72,7 +80,7 @@ class Listing:
         self._asking = Asking(self._known, self._fetcher)
         self._sweeps = Turns()
         self._lock = threading.Lock()
-        self._sized: LRUCache[tuple[Key, str], ObjectMeta] = LRUCache(_MAX_SIZED)
+        self._sizes = Sizes(source, ttl_s, clock, self._count_stale)
         self._stale_answers = 0
 
     def close(self) -> None:
@@ -81,24 +89,32 @@ class Listing:
 
     # What stands there ---------------------------------------------------------------------
 
-    def lookup(self, parent: Prefix, name: str) -> Row | None:
+    # Each may answer something that is up to `ttl_s` / 2 old, or our own change; beyond that:
+    #            asks        presence of any age     absence
+    # lookup     LIST, HEAD  in an outage, stale_ok  known, and by HEAD where the listing may lag
+    # listed     LIST        in an outage, stale_ok  known, by listings alone
+    # fresh      nothing     never                   known, or not known
+    # remembered nothing     always                  known, of any age, or not known
+
+    def lookup(self, parent: Prefix, name: str, *, stale_ok: bool = True) -> Row | None:
         """The file's meta, the directory's prefix, or None. Mostly one LIST, and one HEAD.
 
-        May be stale while the bucket is Unavailable: enough for a reader, who asks for that very
-        version, and for a writer, whose bytes do not go anywhere meanwhile.
+        With `stale_ok`, while the bucket is Unavailable, what stood there when last asked: enough
+        for a reader, who asks for that very version. Whoever writes by it must not take that.
         """
-        return self._lookup(parent, name, stale_ok=True)
+        return self._lookup(parent, name, stale_ok=stale_ok)
 
-    def listed(self, parent: Prefix, name: str) -> Row | None:
+    def listed(self, parent: Prefix, name: str, *, stale_ok: bool = True) -> Row | None:
         """As `lookup`, by listings alone: an absence or a size of 0 is not asked about."""
-        return self._listed(parent, name, stale_ok=True)
+        return self._listed(parent, name, self._clock(), stale_ok=stale_ok)
 
     def remembered(self, parent: Prefix, name: str) -> Row | None:
-        """As `lookup`, without asking the bucket: None also where nothing is known."""
+        """What stood there when last asked, however long ago, without asking the bucket; None also
+        where nothing is known. A hint: nothing may be refused or overwritten for a None."""
         return self._known.recall(parent, name, self._clock())[1]
 
     def fresh(self, parent: Prefix, name: str) -> Row | None:
-        """As `remembered`, but None also where that is too old to be used without asking."""
+        """What `listed` would answer without asking; None also where it would have to ask."""
         known, row = self._known.recall(parent, name, self._clock())
         return row if known else None
 
@@ -189,6 +205,20 @@ class Listing:
         """Drops what is known of the stretch an object lies in: it was not as listed. Our own
         changes to its neighbours are still believed."""
         self._known.forget(key)
+        self._sizes.forget(key)
+
+    def correct(self, key: Key) -> None:
+        """A version that was listed is gone. HEAD says what stands there instead, which is believed
+        over pages as our own changes are: a listing that lags behind would give the old version
+        again and again. Where HEAD fails, whoever looks next asks anew."""
+        self.forget(key)
+        try:
+            self._known.correct(key, self._source.head(key))
+        except NotFound:
+            self._known.correct(key, None)
+        except StoreError as error:
+            log.debug("what replaced a version is not known yet", key=key, error=str(error))
+        self._known.announce(key)
 
     def snapshot(self) -> dict[str, int]:
         """Counts for the status report."""
@@ -203,18 +233,15 @@ class Listing:
     # Asking for names ----------------------------------------------------------------------
 
     def _lookup(self, parent: Prefix, name: str, *, stale_ok: bool) -> Row | None:
-        row = self._listed(parent, name, stale_ok=stale_ok)
-        newer_ns = self._now_ns() - self._settle_ns
-        if row is None:
-            self._asking.for_age(parent)
-        if row is None and self._known.in_doubt(parent, name, newer_ns):
+        asked_at = self._clock()
+        row = self._listed(parent, name, asked_at, stale_ok=stale_ok)
+        if row is None and self._is_in_doubt(parent, name, asked_at):
             row = self._confirm(parent.file(name))
         if isinstance(row, ObjectMeta) and row.size == 0:
-            row = self._with_true_size(row)
+            row = self._sizes.of(row, stale_ok=stale_ok)
         return row
 
-    def _listed(self, parent: Prefix, name: str, *, stale_ok: bool) -> Row | None:
-        asked_at = self._clock()
+    def _listed(self, parent: Prefix, name: str, asked_at: float, *, stale_ok: bool) -> Row | None:
         known, row = self._known.recall(parent, name, asked_at)
         if known:
             return row
@@ -224,8 +251,20 @@ class Listing:
             known, row = self._known.recall(parent, name, EVER)
             if not known or not stale_ok:
                 raise
+            if row is None and not self._known.is_surely_absent(parent, name):
+                raise
             self._count_stale()
             return row
+
+    def _is_in_doubt(self, parent: Prefix, name: str, asked_at: float) -> bool:
+        """Whether an absence that was listed may be one that the listing has not heard of yet."""
+        if self._known.is_surely_absent(parent, name):
+            return False
+        newer_ns = self._now_ns() - self._settle_ns
+        if self._known.in_doubt(parent, name, newer_ns):
+            return True
+        self._asking.for_age(parent, asked_at)
+        return self._known.in_doubt(parent, name, newer_ns)
 
     # Inside --------------------------------------------------------------------------------
 
@@ -234,10 +273,7 @@ class Listing:
             self._stale_answers += 1
 
     def _confirm(self, key: Key) -> ObjectMeta | None:
-        """Asks for one object by HEAD, unless we deleted it ourselves a moment ago."""
-        own = self._known.own(key)
-        if own is not None and own.row is None:
-            return None
+        """Asks for one object by HEAD."""
         try:
             meta = self._source.head(key)
         except NotFound:
@@ -245,16 +281,3 @@ class Listing:
             return None
         self._known.confirm(key, meta)
         return meta
-
-    def _with_true_size(self, row: ObjectMeta) -> ObjectMeta:
-        """The meta by HEAD: a listing says 0 of natively segmented objects (facts: DLO)."""
-        with self._lock:
-            known = self._sized.get((row.key, row.etag))
-        if known is None:
-            try:
-                known = self._source.head(row.key)
-            except NotFound:  # deleted since it was listed; open() will say so
-                known = row
-            with self._lock:
-                self._sized[row.key, row.etag] = known
-        return known

@@ -56,7 +56,11 @@ class Space:
         """Made through this mount where nothing was, and nobody else was seen to write in it:
         what is absent needs no second question."""
         self.newest_ns = 0
-        """The latest time of any object seen here, in ns since the epoch."""
+        """The latest time of any object seen here, in ns since the epoch. Of a large directory not
+        all is seen: a part that nobody writes in looks settled beside one where somebody does, and
+        what is absent there is asked for only once that other part was seen."""
+        self.aged_at = float("-inf")
+        """When a page was last asked for that had any object."""
         self.vanished: set[str] = set()
         """Positions that an earlier page or we ourselves had, and a later page had not."""
         self.rows = 0
@@ -74,11 +78,6 @@ class Space:
     def is_empty(self) -> bool:
         """Whether nothing is known, not even from long ago."""
         return not self._stretches
-
-    @property
-    def is_ageless(self) -> bool:
-        """Whether a part of it is known, and nothing lies in that."""
-        return not self.rows and self.gap("", None, float("-inf")) is not None
 
     # Questions -----------------------------------------------------------------------------
 
@@ -130,6 +129,10 @@ class Space:
                 return None
             reached = stretch.last
         return reached
+
+    def is_ageless(self, since: float) -> bool:
+        """Whether only a part of it is known as of `since`, and nothing lies in that."""
+        return self.aged_at < since and self.gap("", None, since) is not None
 
     def pieces(self, after: str, stop: str | None) -> list[Rows]:
         """Copies of the rows in (after, stop]."""
@@ -186,6 +189,8 @@ class Space:
         self._stretches[first:last] = sorted([*kept, mine], key=_after_of)
         self.rows += len(mine.rows)
         self.newest_ns = max(self.newest_ns, mine.rows.newest_ns())
+        if told.rows:
+            self.aged_at = max(self.aged_at, told.at)
         return changed
 
     def set(self, position: str, row: Row) -> None:
@@ -214,10 +219,12 @@ class Space:
         if stretch is not None:
             self._drop(stretch)
 
-    def drop_oldest(self, weight: int) -> None:
-        """Forgets the stretches that were not used for longest, until it weighs no more."""
+    def drop_oldest(self, weight: int, *, keep_newest: bool) -> None:
+        """Forgets the stretches that were not used for longest, until it weighs no more; with
+        `keep_newest` never the last of them, which somebody has asked for a moment ago."""
         self.made_here = False
-        for stretch in sorted(self._stretches, key=lambda stretch: stretch.used):
+        oldest = sorted(self._stretches, key=lambda stretch: stretch.used)
+        for stretch in oldest[:-1] if keep_newest else oldest:
             if self.weight <= weight:
                 return
             self._drop(stretch)

@@ -232,7 +232,8 @@ class Operations:
         """Every change of a directory is in the bucket when it returns."""
 
     def readdir(self, path: str, number: int) -> Iterator[str]:
-        """Names only. The bindings are given `entry_types` and `entry_stats` instead."""
+        """Names only. The bindings register the operation by this name, and then call `entry_types`
+        or `entry_stats` instead."""
         return (name for name, _ in self.entry_types(path, number))
 
     def entry_types(self, path: str, number: int) -> Iterator[tuple[str, int]]:

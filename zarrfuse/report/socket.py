@@ -16,6 +16,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,10 @@ _ANSWER_DEADLINE_S = 5.0
 #: A question that names every array of a store of 20 000 arrays has about 5 MB.
 _MAX_QUESTION_BYTES = 16 << 20
 _PIECE_BYTES = 65536
+#: After a failure to take a connection (no descriptor is left, or no thread) the next try waits.
+_PAUSE_S = 0.5
+#: So often a busy daemon is tried again, whose queue of connections (128) is full.
+_KNOCK_EVERY_S = 0.05
 
 #: The lines that answer a question, from its body. An iterator is closed when nobody listens.
 Answer = Callable[[object], Iterable[BaseModel]]
@@ -92,6 +97,7 @@ class Server:
         self._answers = answers
         self._lock = threading.Lock()
         self._asking: dict[socket.socket, threading.Thread] = {}
+        self._closing = threading.Event()
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         old = os.umask(0o177)
@@ -110,6 +116,7 @@ class Server:
 
     def close(self) -> None:
         """Hangs up on everybody; work that goes on for an answer is told so by that."""
+        self._closing.set()
         _hang_up(self._socket)  # wakes accept
         self._thread.join(_ANSWER_DEADLINE_S)
         with self._lock:
@@ -122,17 +129,29 @@ class Server:
         self._path.unlink(missing_ok=True)
 
     def _serve(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return  # closed
-            thread = threading.Thread(
-                target=self._attend, args=(connection,), name="answer", daemon=True
-            )
-            with self._lock:
-                self._asking[connection] = thread
+                self._take_one()
+            except (OSError, RuntimeError) as error:
+                if not self._closing.is_set():
+                    log.warning("a question could not be taken", error=str(error))
+                self._closing.wait(_PAUSE_S)
+
+    def _take_one(self) -> None:
+        """OSError without a descriptor to take it with, RuntimeError without a thread."""
+        connection, _ = self._socket.accept()
+        thread = threading.Thread(
+            target=self._attend, args=(connection,), name="answer", daemon=True
+        )
+        with self._lock:
+            self._asking[connection] = thread
+        try:
             thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._asking[connection]
+            connection.close()
+            raise
 
     def _attend(self, connection: socket.socket) -> None:
         try:
@@ -205,14 +224,17 @@ def ask(path: Path) -> Status | None:
         return None
 
 
-def daemon_behind(path: Path) -> int | None:
+def daemon_behind(path: Path, within_s: float = _ANSWER_DEADLINE_S) -> int | None:
     """The process that listens on a socket, as the kernel knows it; None where none does.
 
-    Also of a daemon that is too busy to tell its status.
+    Also of a daemon that is too busy to tell its status; TimeoutError of one that is too busy to be
+    connected to within that time.
     """
     try:
-        with _connected(path) as client:
+        with _connected(path, within_s) as client:
             return _peer(client)[0]
+    except TimeoutError:
+        raise
     except OSError:
         return None
 
@@ -260,8 +282,22 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 @contextmanager
-def _connected(path: Path) -> Iterator[socket.socket]:
+def _connected(path: Path, within_s: float = _ANSWER_DEADLINE_S) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_ANSWER_DEADLINE_S)
-        client.connect(str(path))
+        _connect(client, path, time.monotonic() + within_s)
         yield client
+
+
+def _connect(client: socket.socket, path: Path, deadline: float) -> None:
+    """TimeoutError where the queue of connections stays full; a unix socket does not wait for it,
+    unless it waits for ever."""
+    while True:
+        try:
+            client.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "the daemon is busy") from None
+            time.sleep(_KNOCK_EVERY_S)
+        else:
+            return

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zarrfuse.config import Requests
+from zarrfuse.core.keys import Key, ObjectMeta
 from zarrfuse.errors import StoreError, Throttled, Unavailable
-from zarrfuse.store.base import Store
+from zarrfuse.store.base import Body, Store
 from zarrfuse.store.wrapper import Call, Wrapper
 
 T = TypeVar("T")
@@ -29,7 +30,8 @@ _FEWEST = 2
 _MORE_PER_ROUND = 4
 #: The background has at most this share of the places, so that a program finds one free.
 _BACKGROUND_SHARE = 0.75
-#: A background request that waits longer counts as any other: a program may wait for its bytes.
+#: A background request that waits longer stands in line with the programs, one such at a time and
+#: within that share: a program may wait for its bytes.
 _PATIENCE_S = 1.0
 
 _background: ContextVar[bool] = ContextVar("zarrfuse_background", default=False)
@@ -47,10 +49,11 @@ def in_background() -> Iterator[None]:
 
 @dataclass(eq=False, slots=True)
 class _Place:
-    """A request's place, or its wait for one. `cuts` is how often the limit had been halved when
-    the request began."""
+    """A request's place, or its wait for one. `overdue` is a background one that has no patience
+    left; `cuts` is how often the limit had been halved when the request began."""
 
     background: bool
+    overdue: bool = False
     granted: threading.Event = field(default_factory=threading.Event)
     cuts: int = 0
 
@@ -66,6 +69,7 @@ class RequestLimit:
         self._lock = threading.Lock()
         self._waiting: deque[_Place] = deque()
         self._waiting_background: deque[_Place] = deque()
+        self._lined_up: _Place | None = None  # of the background, in the line of the programs
         self._in_flight = 0
         self._in_flight_background = 0
         self._cuts = 0
@@ -103,7 +107,7 @@ class RequestLimit:
             self._grant()
         try:
             if not place.granted.wait(self._patience_s if place.background else None):
-                self._promote(place)
+                self._hurry(place)
                 place.granted.wait()
         except BaseException:  # Ctrl-C while it waits
             self._give_up(place)
@@ -113,17 +117,18 @@ class RequestLimit:
     def _give_up(self, place: _Place) -> None:
         with self._lock:
             if not place.granted.is_set():
-                (self._waiting_background if place.background else self._waiting).remove(place)
+                is_lined_up = place is self._lined_up
+                self._lined_up = None if is_lined_up else self._lined_up
+                in_front = is_lined_up or not place.background
+                (self._waiting if in_front else self._waiting_background).remove(place)
+                self._grant()
                 return
         self._leave(place, good=False)
 
-    def _promote(self, place: _Place) -> None:
+    def _hurry(self, place: _Place) -> None:
         with self._lock:
-            if not place.granted.is_set():
-                self._waiting_background.remove(place)
-                place.background = False
-                self._waiting.append(place)
-                self._grant()
+            place.overdue = True
+            self._grant()
 
     def _leave(self, place: _Place, *, good: bool) -> None:
         with self._lock:
@@ -145,20 +150,35 @@ class RequestLimit:
 
     def _grant(self) -> None:
         """Gives free places away, under the lock: programs first, each in the order of coming."""
+        self._line_up()
         while self._in_flight < int(self._limit):
             if self._waiting:
                 place = self._waiting.popleft()
-            elif self._waiting_background and self._in_flight_background < self._share():
+            elif self._waiting_background and self._background_may():
                 place = self._waiting_background.popleft()
             else:
                 return
+            if place is self._lined_up:
+                self._lined_up = None
+                if not self._background_may():  # the limit was halved meanwhile
+                    self._waiting_background.appendleft(place)
+                    continue
             self._in_flight += 1
             self._in_flight_background += place.background
             place.cuts = self._cuts
             place.granted.set()
+            self._line_up()
 
-    def _share(self) -> int:
-        return max(1, int(self._limit * _BACKGROUND_SHARE))
+    def _line_up(self) -> None:
+        """Puts an overdue background place behind the programs that wait, if none is there."""
+        first = self._waiting_background[0] if self._waiting_background else None
+        if first and first.overdue and self._lined_up is None and self._background_may():
+            self._lined_up = self._waiting_background.popleft()
+            self._waiting.append(first)
+
+    def _background_may(self) -> bool:
+        share = max(1, int(self._limit * _BACKGROUND_SHARE))
+        return self._in_flight_background < share
 
 
 def is_throttling(error: StoreError) -> bool:
@@ -166,12 +186,32 @@ def is_throttling(error: StoreError) -> bool:
     return isinstance(error, Throttled) or error.status == 503
 
 
-class LimitedStore(Wrapper):
-    """Goes inside the retries, so that a pause between tries holds no place."""
+def _never(key: Key, body: Body) -> bool:
+    return False
 
-    def __init__(self, inner: Store, limit: RequestLimit) -> None:
+
+class LimitedStore(Wrapper):
+    """Goes inside the retries, so that a pause between tries holds no place.
+
+    `in_parts` says which uploads the inner store sends in parts: each part takes a place there,
+    and the upload, which may go on for an hour, takes none.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        limit: RequestLimit,
+        *,
+        in_parts: Callable[[Key, Body], bool] = _never,
+    ) -> None:
         super().__init__(inner)
         self._limit = limit
+        self._in_parts = in_parts
+
+    def put(self, key: Key, body: Body, *, if_absent: bool = False) -> ObjectMeta:
+        if self._in_parts(key, body):
+            return self._inner.put(key, body, if_absent=if_absent)
+        return super().put(key, body, if_absent=if_absent)
 
     def _call(self, call: Call, perform: Callable[[], T]) -> T:
         return self._limit.run(perform)

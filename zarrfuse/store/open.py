@@ -6,7 +6,7 @@ endpoint come from auth; nothing is asked of the network before `check_store`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -68,17 +68,16 @@ def open_store(
     scheme, bucket, prefix = parse_source(source)
     traffic = access.get("traffic") or Traffic(config.requests)
 
-    def wrapped(store: Store) -> Store:
-        return _wrapped(store, config, traffic, prefix)
-
     if scheme != "s3":
-        return wrapped(_other_store(scheme, source))
+        other = _told(_other_store(scheme, source), traffic)
+        return _wrapped(LimitedStore(other, traffic.limit), config, traffic, prefix)
     settings = find_settings(access.get("profile"), environ)
     if settings.credentials is None and not access.get("anonymous"):
         raise no_credentials(settings)
     named = access.get("region") or settings.region
     endpoint = _endpoint(bucket, settings, access)
-    return _open_s3(endpoint, config, wrapped, region_is_named=named is not None)
+    limited = _open_s3(endpoint, config, traffic, region_is_named=named is not None)
+    return _wrapped(limited, config, traffic, prefix)
 
 
 def open_checked(
@@ -158,19 +157,18 @@ def _endpoint(bucket: str, settings: AwsSettings, access: Access) -> Endpoint:
 
 
 def _open_s3(
-    endpoint: Endpoint,
-    config: Config,
-    wrapped: Callable[[Store], Store],
-    *,
-    region_is_named: bool,
-) -> Store:
-    """The store; where the region is a guess, the server is asked, and its word is taken."""
-    store = S3Store(endpoint, config.requests)
+    endpoint: Endpoint, config: Config, traffic: Traffic, *, region_is_named: bool
+) -> LimitedStore:
+    """The store, whose parts have the same limit as all else; where the region is a guess, the
+    server is asked, and its word is taken."""
+    store = S3Store(endpoint, config.requests, limited=traffic.limit.run)
     right_region = None if region_is_named else _region_of(store)
     if right_region is not None:
         store.close()
-        store = S3Store(replace(endpoint, region=right_region), config.requests)
-    return wrapped(WakingStore(store, store.renew))
+        endpoint = replace(endpoint, region=right_region)
+        store = S3Store(endpoint, config.requests, limited=traffic.limit.run)
+    told = _told(WakingStore(store, store.renew), traffic)
+    return LimitedStore(told, traffic.limit, in_parts=store.sends_in_parts)
 
 
 def _region_of(store: ListPages) -> str | None:
@@ -184,10 +182,13 @@ def _region_of(store: ListPages) -> str | None:
     return None
 
 
-def _wrapped(store: Store, config: Config, traffic: Traffic, prefix: Prefix) -> Store:
-    """Each try is counted, logged and limited; the retries are around that."""
-    counted = LoggingStore(CountingStore(store, traffic.counters))
-    limited = LimitedStore(counted, traffic.limit)
+def _told(store: Store, traffic: Traffic) -> Store:
+    """Each try is counted and logged."""
+    return LoggingStore(CountingStore(store, traffic.counters))
+
+
+def _wrapped(limited: LimitedStore, config: Config, traffic: Traffic, prefix: Prefix) -> Store:
+    """Each try is limited; the retries are around that."""
     retried = RetryingStore(limited, config.requests, gives_up=traffic.outage.gives_up)
     whole: Store = OutageStore(retried, traffic.outage, once=limited)
     if config.mount.read_only:

@@ -114,12 +114,12 @@ class OutageStore(Wrapper):
     def _call(self, call: Call, perform: Callable[[], T]) -> T:
         if call.verb in WRITING or self._outage.admit():
             return self._perform(call, perform)
-        look = _started(lambda: self._perform(call, perform))
+        look = _started(lambda: self._perform(call, perform, is_look=True))
         if not wait([look], _LOOK_S).done:
             raise Offline(f"no answer within {_LOOK_S:g} s from a bucket that is silent already")
         return look.result()
 
-    def _perform(self, call: Call, perform: Callable[[], T]) -> T:
+    def _perform(self, call: Call, perform: Callable[[], T], *, is_look: bool = False) -> T:
         begun = self._outage.now()
         try:
             result = perform()
@@ -129,7 +129,7 @@ class OutageStore(Wrapper):
             elif (
                 is_silence(error)
                 and call.verb not in WRITING
-                and self._nobody_answers(error, begun)
+                and self._nobody_answers(error, begun, is_look=is_look)
             ):
                 self._outage.unanswered(str(error))
                 raise Offline(str(error), status=error.status) from error
@@ -137,10 +137,10 @@ class OutageStore(Wrapper):
         self._outage.answered()
         return result
 
-    def _nobody_answers(self, error: StoreError, begun: float) -> bool:
+    def _nobody_answers(self, error: StoreError, begun: float, *, is_look: bool) -> bool:
         """Whether it is the bucket that is silent, and not this object alone: one whose copies
-        are all broken never answers either."""
-        if self._outage.silence is not None:
+        are all broken never answers either, and may be all that a program asks for."""
+        if self._outage.silence is not None and not is_look:
             return True
         if not isinstance(error, Unreachable) and not self._outage.answered_since(begun):
             wait([_started(self._look)], _LOOK_S)

@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 from xml.etree.ElementTree import ParseError
@@ -35,7 +35,7 @@ from zarrfuse.store.s3_bytes import ByteClient, carries
 from zarrfuse.store.s3_delete import MAX_KEYS, delete_document, fits_xml, kept_keys
 from zarrfuse.store.s3_errors import Attempt, error_in_body, error_of
 from zarrfuse.store.s3_listing import listing_query, parse_listing
-from zarrfuse.store.s3_multipart import Upload, plan_parts
+from zarrfuse.store.s3_multipart import Performing, Upload, plan_parts
 from zarrfuse.store.s3_signed import Answer, Endpoint, SignedClient
 
 #: obstore's read timeout runs while a body is sent, too. A body that this pace cannot send within
@@ -44,12 +44,23 @@ _SLOWEST_BYTES_PER_S = 64 * KIB
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-class S3Store:
-    """One bucket. `modified_ns` of a PUT is this machine's clock, rounded up as Swift does."""
+def _at_once(request: Callable[[], Answer]) -> Answer:
+    return request()
 
-    def __init__(self, endpoint: Endpoint, requests: Requests) -> None:
+
+class S3Store:
+    """One bucket. `modified_ns` of a PUT is this machine's clock, rounded up as Swift does.
+
+    `limited` performs each part of a large upload when there is a place for it; all else is one
+    request for each verb, which callers limit themselves.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, requests: Requests, *, limited: Performing = _at_once
+    ) -> None:
         self._endpoint = endpoint
         self._requests = requests
+        self._limited = limited
         self._bytes = ByteClient(endpoint, requests)
         self._signed = SignedClient(endpoint, requests)
         self._knows_if_absent = True  # until a server (Swift before 2.36) answers 501
@@ -142,7 +153,7 @@ class S3Store:
         if if_absent and not self._knows_if_absent:
             return self._put_after_look(key, body)
         size = size_of(body)
-        if size > self._requests.single_put_bytes and fits_xml(key):  # Swift answers in XML
+        if self.sends_in_parts(key, body):
             etag = self._put_parts(key, body, size, attempt)
         else:
             try:
@@ -155,6 +166,11 @@ class S3Store:
         if not etag:  # a gateway that answers a PUT without one
             return self.head(key)
         return ObjectMeta(key, size, etag, math.ceil(time.time()) * 10**9)
+
+    def sends_in_parts(self, key: Key, body: Body) -> bool:
+        """Whether `put` makes many requests of it."""
+        is_large = size_of(body) > self._requests.single_put_bytes
+        return is_large and fits_xml(key)  # Swift answers in XML
 
     def _put_after_look(self, key: Key, body: Body) -> ObjectMeta:
         """If-absent for a server that has no such condition: two writers may both believe it."""
@@ -194,7 +210,8 @@ class S3Store:
     def _put_parts(self, key: Key, body: Body, size: int, attempt: Attempt) -> ETag:
         if attempt.if_absent:  # the condition itself is only checked when all is uploaded
             self._refuse_existing(key)
-        upload = Upload(self._signed, key, body, attempt, retrying(self._requests))
+        again = retrying(self._requests)
+        upload = Upload(self._signed, key, body, attempt, again, self._limited)
         parts = plan_parts(size, self._requests.part_bytes)
         return upload.run(parts, if_absent=attempt.if_absent)
 

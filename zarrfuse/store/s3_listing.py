@@ -36,7 +36,8 @@ def parse_listing(body: bytes, after: str) -> Page:
     """The rows of a ListBucketResult that are greater than `after`.
 
     Servers differ in whether `after` = "a/" still answers the prefix "a/": here it does not.
-    ElementTree.ParseError, ValueError or KeyError where it is no such document.
+    ElementTree.ParseError, ValueError or KeyError where it is no such document, or where it says
+    that there is more and not behind what: taken for the end, it would make names absent.
     """
     root = ElementTree.fromstring(body)
     space = root.tag.rpartition("}")[0] + "}" if "}" in root.tag else ""
@@ -48,6 +49,8 @@ def parse_listing(body: bytes, after: str) -> Page:
     prefixes = [Prefix(decode(item.text or "")) for item in found]
     last = max([*(row.key for row in objects[-1:]), *prefixes[-1:]], default=None)
     truncated = root.findtext(f"{space}IsTruncated") == "true"
+    if truncated and last is None:
+        raise ValueError("more rows, and none given")
     return Page(
         objects=tuple(objects),
         prefixes=tuple(prefix for prefix in prefixes if prefix > after),

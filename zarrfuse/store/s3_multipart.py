@@ -30,8 +30,8 @@ MAX_PARTS = 1000
 #: Parts of one object under way together; more would starve the other requests.
 PARTS_AT_ONCE = 4
 
-#: Performs one request, again where it failed and may succeed.
-Retrying = Callable[[Callable[[], Answer]], Answer]
+#: Performs one request: again where it failed and may succeed, or when there is a place for it.
+Performing = Callable[[Callable[[], Answer]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,22 @@ def plan_parts(size: int, smallest_part: int) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One object on its way up. `attempt` gives the words for its errors."""
+    """One object on its way up. `attempt` gives the words for its errors.
+
+    A part has a place among the requests in flight while it is sent; the pauses between its tries
+    have none, nor has the completion, for which Swift looks at all parts.
+    """
 
     client: SignedClient
     key: Key
     body: Body
     attempt: Attempt
-    retrying: Retrying
+    retrying: Performing
+    limited: Performing
 
     def run(self, parts: list[Part], *, if_absent: bool) -> ETag:
         """Sends all parts and completes; the ETag of what stands there then."""
-        started = self._send("POST", {"uploads": ""})
+        started = self.limited(lambda: self._send("POST", {"uploads": ""}))
         upload_id = _text(started.body, "UploadId")
         with self._aborting(upload_id), ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
             digests = list(pool.map(lambda part: self._send_part(part, upload_id), parts))
@@ -72,7 +77,7 @@ class Upload:
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         query = {"partNumber": str(part.number), "uploadId": upload_id}
         headers = {"Content-MD5": base64.b64encode(digest).decode()}
-        self.retrying(lambda: self._send("PUT", query, headers, data))
+        self.retrying(lambda: self.limited(lambda: self._send("PUT", query, headers, data)))
         return digest
 
     def _complete(

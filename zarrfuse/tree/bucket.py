@@ -158,7 +158,7 @@ class BucketTree:
         try:
             return self._reader.read(meta, start, stop)
         except (VersionChanged, NotFound) as error:
-            self._listing.forget(meta.key)
+            self._listing.correct(meta.key)
             raise VersionChanged(f"{meta.key} was replaced while it was read") from error
 
     # Files ---------------------------------------------------------------------------------
@@ -178,8 +178,10 @@ class BucketTree:
     def create(self, path: str, how: Opening) -> Handle:
         key = _writable_key(path)
         base: ObjectMeta | None = None
-        # The kernel has looked the name up just before: what is not remembered is not there.
-        entry = self._listing.remembered(key.parent, key.name)
+        if how.exclusive:  # never by what was known once
+            entry = self._listing.listed(key.parent, key.name, stale_ok=False)
+        else:  # the kernel has looked the name up just before
+            entry = self._listing.remembered(key.parent, key.name)
         if isinstance(entry, Prefix):
             raise IsDirectory(path)
         if entry is not None:
@@ -277,8 +279,9 @@ class BucketTree:
 
     # Inside --------------------------------------------------------------------------------
 
-    def _entry(self, key: Key) -> Row:
-        """What has this name in the bucket; NoEntry. Temporary names are never asked for."""
+    def _entry(self, key: Key, *, stale_ok: bool = True) -> Row:
+        """What has this name in the bucket; NoEntry. Temporary names are never asked for.
+        `stale_ok`: see Listing.lookup."""
         if not key:
             return Prefix("")
         if temporary_by_name(key.name) is Temporary.CERTAIN:
@@ -286,21 +289,22 @@ class BucketTree:
         row = self._listing.fresh(key.parent, key.name)
         if row is None or (isinstance(row, ObjectMeta) and not row.size):
             _check_name(key)
-            row = self._listing.lookup(key.parent, key.name)
+            row = self._listing.lookup(key.parent, key.name, stale_ok=stale_ok)
         if row is None:
             raise NoEntry(key)
         return row
 
-    def _file(self, key: Key) -> ObjectMeta:
-        entry = self._entry(key)
+    def _file(self, key: Key, *, stale_ok: bool = True) -> ObjectMeta:
+        entry = self._entry(key, stale_ok=stale_ok)
         if isinstance(entry, Prefix):
             raise IsDirectory(key)
         return entry
 
     def _base(self, key: Key) -> ObjectMeta | None:
-        """What a writer of this name starts from."""
+        """What a writer of this name starts from: never a version that was known once, for what
+        he writes would undo another client's changes since."""
         file = self._written.find(key)
-        return self._file(key) if file is None else file.base
+        return self._file(key, stale_ok=False) if file is None else file.base
 
     def _start(self, key: Key, base: ObjectMeta | None, how: Opening) -> Handle:
         return self._written.create(

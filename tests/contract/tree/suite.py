@@ -96,6 +96,41 @@ class TreeContract:
             refused(errno.ENOENT, lambda path=path: tree.rename(path, "/a/y"))
             refused(errno.ENOENT, lambda path=path: tree.truncate(path, 0))
 
+    def test_a_writer_does_not_start_from_what_was_known_once(
+        self, store: Store, faulty: FaultyStore, tmp_path: Path
+    ) -> None:
+        tree = bucket_tree(faulty, tmp_path, ttl_s=0)
+        store.put(Key("a/f"), b"bytes")
+        assert read(tree, "/a/f") == b"bytes"
+        refused(errno.ENOENT, lambda: tree.attributes("/a/x"))
+        store.put(Key("a/f"), b"of another client")
+        store.put(Key("a/x"), b"of another client")
+        faulty.calls.clear()
+        faulty.plan = [Fault(1, Unavailable("down"), and_all_after=True)]
+        assert tree.attributes("/a/f").size == 5
+        refused(errno.EIO, lambda: tree.open("/a/f", WRITE))
+        refused(errno.EIO, lambda: tree.truncate("/a/f", 2))
+        refused(errno.EIO, lambda: tree.create("/a/f", EXCLUSIVE))
+        refused(errno.EIO, lambda: tree.create("/a/x", EXCLUSIVE))
+        faulty.plan = []
+        refused(errno.EEXIST, lambda: tree.create("/a/x", EXCLUSIVE))
+        assert set(self.stored(store).values()) == {b"of another client"}
+
+    def test_a_version_that_is_gone_is_read_once_at_most_though_the_listing_lags(
+        self, store: Store, faulty: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tree = bucket_tree(faulty, tmp_path)
+        store.put(Key("f"), b"bytes")
+        before = store.list_page("", delimiter=True)
+        monkeypatch.setattr(faulty, "list_page", lambda *_, **__: before)
+        assert tree.attributes("/f").size == 5
+        store.put(Key("f"), b"of another client")
+        refused(errno.ESTALE, lambda: read(tree, "/f"))
+        assert read(tree, "/f") == b"of another client"
+        store.delete(Key("f"))
+        refused(errno.ESTALE, lambda: read(tree, "/f"))
+        refused(errno.ENOENT, lambda: read(tree, "/f"))
+
     def test_the_wrong_kind_is_told(self, tree: TestedTree) -> None:
         refused(errno.ENOTDIR, lambda: tree.entries("/a/f"))
         refused(errno.ENOTDIR, lambda: tree.rmdir("/a/f"))

@@ -127,6 +127,16 @@ def test_after_a_failed_transaction_nothing_is_believed(allowance: Allowance, ro
     assert booked(rows) == AHEAD + 10  # the old one goes when it is stale
 
 
+def test_an_error_draws_nothing(allowance: Allowance, rows: Rows) -> None:
+    def refused(size: int) -> int:
+        raise OSError(13, "Permission denied")
+
+    with pytest.raises(OSError, match="denied"):
+        allowance.book(rows, 300, refused)
+    assert allowance.book(rows, AHEAD, plenty)
+    assert booked(rows) == AHEAD
+
+
 def test_release_leaves_no_row(allowance: Allowance, rows: Rows) -> None:
     assert allowance.book(rows, 300, plenty)
     allowance.release(rows)

@@ -261,6 +261,46 @@ def test_close_writes_what_waits_and_later_blocks_are_not_kept(build: Build) -> 
     assert kept(build(), range(3)) == [1]
 
 
+def test_a_block_that_begins_after_close_books_nothing(build: Build) -> None:
+    cache, other = build(room=64 * EACH), build(room=64 * EACH)
+    assert cache.put(block_id(1, SIZE), DATA)
+    cache.close()
+    assert cache.reserve(block_id(2, SIZE)) is None
+    assert other.usage() == Usage(blocks=1, total_bytes=EACH, reserved_bytes=0)
+
+
+def test_blocks_are_kept_again_after_room_could_not_be_made(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = build()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._index, "_rest_s", 0.0)
+        patch.setattr(cache._eviction, "room", _refused)
+        assert not any(cache.put(block_id(number, SIZE), DATA) for number in range(20))
+    assert cache.put(block_id(1, SIZE), DATA)
+    assert cache.usage() == Usage(blocks=1, total_bytes=EACH, reserved_bytes=0)
+
+
+def _refused(*_: object) -> int:
+    raise OSError(13, "Permission denied")
+
+
+def test_a_booking_outlives_a_busy_index(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = build(room=64 * EACH)
+    assert cache.put(block_id(1, SIZE), DATA)
+    before = cache.usage()
+    assert before is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._index, "_rest_s", 0.0)
+        patch.setattr(cache._index, "_begin", _refused)
+        assert cache.reserve(block_id(9, 9 * SIZE)) is None  # more than is booked
+        assert not cache.put(block_id(2, SIZE), DATA)  # drawn, but no row can be made
+    assert cache.put(block_id(3, SIZE), DATA)
+    after = cache.usage()
+    assert after is not None
+    assert after.reserved_bytes == before.reserved_bytes - EACH
+
+
 def test_free_space_is_left(build: Build) -> None:
     free = [10 * EACH]
 
@@ -277,17 +317,6 @@ def test_free_space_is_left(build: Build) -> None:
     free[0] = EACH  # others fill the disk: the cache gives way, and cannot do more
     assert not cache.put(block_id(4, SIZE), DATA)
     assert kept(cache, range(5)) == []
-
-
-def test_a_lower_limit_evicts_the_oldest(build: Build) -> None:
-    cache = build(room=200 * EACH)
-    for number in range(600):
-        cache.put(block_id(number, 10), bytes(10))
-    cache.close()
-    smaller = build(room=5 * disk_bytes(block_id(1, 10)))
-    smaller.trim()
-    assert [n for n in range(600) if smaller.get(block_id(n, 10))] == list(range(595, 600))
-    assert smaller.snapshot()["disk_blocks"] == 5
 
 
 def test_a_lower_limit_is_reached_by_reservations_without_a_long_wait(build: Build) -> None:
@@ -396,3 +425,13 @@ def _bytes_in_files(cache: DrainedCache, directory: Path) -> int:
     """Under the index's lock, so that nothing is evicted or published while we count."""
     with cache._index.transaction():
         return sum(map(size_of, block_files(directory)))
+
+
+def test_only_what_is_kept_is_read_ahead(build: Build, tmp_path: Path) -> None:
+    cache = build()
+    kept, absent = block_id(1, SIZE), block_id(2, SIZE)
+    assert cache.put(kept, DATA)
+    assert cache.read_ahead(kept)
+    assert not cache.read_ahead(absent)
+    block_files(tmp_path)[0].unlink()
+    assert not cache.read_ahead(kept)

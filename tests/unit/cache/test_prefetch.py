@@ -6,13 +6,15 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.support.prefetching import World
 from zarrfuse.config import MIB, Cache, Prefetch
-from zarrfuse.core.keys import Key, ObjectMeta
+from zarrfuse.core.keys import Key, ObjectMeta, Prefix
 from zarrfuse.errors import Unavailable
+from zarrfuse.store import limit
 from zarrfuse.store.faults import Fault
 
 ZARRAY = {
@@ -255,6 +257,67 @@ def test_a_burst_is_bounded_in_bytes(make: Callable[..., World]) -> None:
     world.read("p/time/zarr.json")
     world.settle()
     assert [name for name in world.gets() if name.startswith("p/time/c/")] == coordinates
+
+
+class Finds:
+    """The look-ups of a world's prefetcher, and whether programs come before each."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.background: list[bool] = []
+        self._find = world.prefetcher._names.find
+        names = replace(world.prefetcher._names, find=self)
+        monkeypatch.setattr(world.prefetcher, "_names", names)
+
+    def __call__(self, prefix: Prefix, name: str) -> ObjectMeta | Prefix | None:
+        self.background.append(limit._background.get())
+        return self._find(prefix, name)
+
+
+def many_series(count: int) -> bytes:
+    """Consolidated metadata of arrays of one dimension, 50 chunks each."""
+    one = {**ZARRAY, "shape": [100], "chunks": [2]}
+    metadata = {f"t{n}/.zarray": one for n in range(count)}
+    return json.dumps({"zarr_consolidated_format": 1, "metadata": metadata}).encode()
+
+
+@pytest.mark.parametrize(("burst_bytes", "most"), [(8 * MIB, 200), (100, 3)])
+def test_a_burst_is_bounded_in_look_ups(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch, burst_bytes: int, most: int
+) -> None:
+    world = make(Prefetch(burst_bytes=burst_bytes))
+    world.put(".zmetadata", many_series(100))
+    for n in range(50):
+        world.put(f"t0/{n}", b"t" * 40)
+    finds = Finds(world, monkeypatch)
+    world.read(".zmetadata")
+    world.settle()
+    assert len(finds.background) == most
+    assert all(finds.background)
+
+
+def test_a_burst_passes_over_what_no_burst_could_fetch(make: Callable[..., World]) -> None:
+    world = make(Prefetch(burst_bytes=100))
+    world.put(".zmetadata", many_series(1))
+    for n in range(3):
+        world.put(f"t0/{n}", b"t" * (40 if n else 101))
+    world.read(".zmetadata")
+    world.settle()
+    assert set(world.gets()) == {".zmetadata", "t0/1", "t0/2"}
+
+
+def test_a_burst_is_bounded_in_members(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make()
+    world.put("p/zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}))
+    for n in range(100):
+        world.put(f"p/v{n:03}/zarr.json", json.dumps(v3([100, 4], [1, 4])))
+    finds = Finds(world, monkeypatch)
+    world.read("p/zarr.json")
+    world.settle()
+    members = [f"p/v{n:03}/zarr.json" for n in range(64)]
+    assert set(world.gets()) == {"p/zarr.json", *members}
+    assert all(finds.background)
 
 
 def test_a_long_series_is_no_coordinate(make: Callable[..., World]) -> None:

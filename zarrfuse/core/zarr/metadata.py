@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from zarrfuse.core.keys import is_file_name, is_key_text
-from zarrfuse.core.zarr.itemsize import itemsize_v2, itemsize_v3
 
 #: Larger documents are not parsed: 20 000 arrays with their attributes stay below.
 MAX_DOCUMENT_BYTES = 16 << 20
@@ -58,14 +57,12 @@ class ShardLayout:
 class ArrayGrid:
     """The grid of an array's objects: its chunks, or its shards where it is sharded.
 
-    `itemsize` in bytes, None where it varies or is not known. `sharding` is None where objects have
-    no index that could be read by range.
+    `sharding` is None where objects have no index that could be read by range.
     """
 
     shape: Shape
     chunks: Shape
     encoding: ChunkEncoding
-    itemsize: int | None = None
     sharding: ShardLayout | None = None
     #: Number of chunks along each axis.
     grid_shape: Shape = field(init=False)
@@ -81,11 +78,6 @@ class ArrayGrid:
     def count(self) -> int:
         """Number of chunks; 1 for a scalar, 0 where an axis is empty."""
         return math.prod(self.grid_shape)
-
-    @property
-    def chunk_bytes(self) -> int | None:
-        """Size of a whole chunk before compression."""
-        return None if self.itemsize is None else math.prod(self.chunks) * self.itemsize
 
 
 def parse_array(name: str, document: bytes) -> ArrayGrid | None:
@@ -167,7 +159,7 @@ def _array_v2(node: Mapping[str, object]) -> ArrayGrid | None:
     separator = _separator(node.get("dimension_separator", "."))
     if node.get("zarr_format") != 2 or separator is None or cut is None:
         return None
-    return ArrayGrid(*cut, ChunkEncoding(separator, "", 2), itemsize_v2(node.get("dtype")))
+    return ArrayGrid(*cut, ChunkEncoding(separator, "", 2))
 
 
 def _array_v3(node: Mapping[str, object]) -> ArrayGrid | None:
@@ -190,7 +182,7 @@ def _array_v3(node: Mapping[str, object]) -> ArrayGrid | None:
             return None
         if len(codecs) > 1:  # compressed as a whole: no range of it means anything
             sharding = None
-    return ArrayGrid(*cut, encoding, itemsize_v3(node.get("data_type")), sharding)
+    return ArrayGrid(*cut, encoding, sharding)
 
 
 def _encoding_v3(value: object) -> ChunkEncoding | None:
