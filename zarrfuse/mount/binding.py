@@ -20,11 +20,11 @@ from zarrfuse.errors import ExitCode, UserError
 from zarrfuse.mount.guard import guard
 from zarrfuse.mount.operations import Operations
 from zarrfuse.mount.stat import StatLayout
+from zarrfuse.mount.threads import ThreadStates
 
 #: RENAME_EXCHANGE and RENAME_WHITEOUT of rename(2), which a bucket cannot do.
 _REFUSED_RENAME_FLAGS = 2 | 4
 _MAX_THREADS = 64
-_IDLE_THREADS = 16
 _READDIR_PLUS = 1
 _FILL_DIR_PLUS = 2
 
@@ -84,9 +84,10 @@ class Binding:
         }
         if self.libfuse == 2:
             common |= {"big_writes": True, "atomic_o_trunc": True, "nonempty": mount.non_empty}
-        elif self.module.fuse_version_minor >= 12:
-            # Its default is 10; a reader with six requests in flight and a writer need more.
-            common |= {"max_threads": _MAX_THREADS, "max_idle_threads": _IDLE_THREADS}
+        elif _has_lasting_threads(self.module):
+            # Its default is 10; a reader with six requests in flight and a writer need more. None
+            # ends while the mount lives, because `ThreadStates` would lose what it keeps of it.
+            common |= {"max_threads": _MAX_THREADS, "max_idle_threads": _MAX_THREADS}
         return common
 
     def run(self, operations: Operations, mountpoint: str, options: dict[str, Any]) -> None:
@@ -157,9 +158,14 @@ def _libfuse2_class(module: ModuleType) -> Any:
 
 def _libfuse3_class(module: ModuleType) -> Any:
     layout = StatLayout(module.c_stat)
+    states = ThreadStates()
+
+    def guard_and_keep(operation: Any, *args: Any) -> int:
+        states.keep()
+        return guard(operation, *args)
 
     class Fuse3(module.FUSE):  # type: ignore[misc, name-defined]
-        _wrapper = staticmethod(guard)
+        _wrapper = staticmethod(guard_and_keep if _has_lasting_threads(module) else guard)
 
         def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> int:
             stat = self.operations.getattr(_decoded(path), fip.contents if fip else None)
@@ -193,6 +199,11 @@ def _libfuse3_class(module: ModuleType) -> Any:
             return 0
 
     return Fuse3
+
+
+def _has_lasting_threads(module: ModuleType) -> bool:
+    """Whether this libfuse 3 can be told how many threads to keep."""
+    return bool(module.fuse_version_minor >= 12)
 
 
 def _decoded(path: bytes | None) -> str | None:
