@@ -19,7 +19,7 @@ class ThreadStates:
         self._local = threading.local()
 
     def keep(self) -> None:
-        """The calling thread's state outlives the request; from the second call on it costs nothing."""
+        """The calling thread's state outlives the request. A second call costs nothing."""
         if not hasattr(self._local, "is_kept"):
             ctypes.pythonapi.PyGILState_Ensure()  # never released: so it is not the last one
             self._local.is_kept = True
