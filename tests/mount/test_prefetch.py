@@ -133,6 +133,9 @@ def test_random_inner_chunks_drag_little_along(live: Live, sharded: Path) -> Non
 
 
 def test_a_shard_is_read_whole_in_few_requests(live: Live, sharded: Path) -> None:
-    requests = gets(live)
+    before = counters(live)
     assert np.array_equal(zarr.open_array(sharded, mode="r")[:], VALUES)
-    assert gets(live) - requests <= 1 + 2 * 4
+    after = counters(live)
+    # A busy machine makes the fetches smaller, but never as many as the 128 inner chunks.
+    assert after["fetches"] - before["fetches"] <= 32
+    assert after["fetched_bytes"] - before["fetched_bytes"] <= 1.2 * VALUES.nbytes
