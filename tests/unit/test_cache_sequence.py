@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarrfuse.cache.sequence import KIB, MIB, Large, Ways, read_on
+from zarrfuse.cache.sequence import KIB, MIB, Large, Ways, fell_short, read_on
 
 MAX = 64 * MIB
 Plan = tuple[int, int]
@@ -115,3 +115,32 @@ def test_several_readers_of_one_file_are_followed_at_once() -> None:
         mine = [plan for plan in plans if start <= plan[0] < start + 100 * MIB]
         assert mine[0][0] == start
         assert mine[-1][1] >= start + 40 * MIB
+
+
+def test_small_requests_of_two_windows_of_the_kernel_are_one_way() -> None:
+    """libfuse 2 asks for 128 kB at a time, sixteen at once, by ten threads."""
+    chosen, ways, covered = random.Random(3), (), 0
+    reads = steps(0, 200 * MIB, 128 * KIB)
+    large = Large(1000 * MIB, MIB, MAX)
+    for begin in range(0, len(reads), 16):
+        window = reads[begin : begin + 16]
+        for start, stop in chosen.sample(window, len(window)):
+            ways, plan = read_on(ways, start, stop, large)
+            assert not plan or not covered or plan[0] == covered, "nothing twice, nothing left out"
+            covered = plan[1] if plan else covered
+    assert len(ways) == 1
+    assert covered > 200 * MIB
+
+
+def test_what_found_no_room_is_asked_for_again() -> None:
+    ways: Ways = ()
+    large = Large(1000 * MIB, MIB, MAX)
+    reads = iter(steps(0, 400 * MIB, MIB))
+    plan = None
+    while plan is None or plan[1] < 100 * MIB:
+        ways, plan = read_on(ways, *next(reads), large)
+    ways = fell_short(ways, plan, plan[0] + 4 * MIB)
+    again = None
+    while again is None:
+        ways, again = read_on(ways, *next(reads), large)
+    assert again[0] == plan[0] + 4 * MIB

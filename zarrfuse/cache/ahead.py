@@ -111,10 +111,12 @@ class Fetching:
             # Only now, so that one that has ended already is taken out as well.
             future.add_done_callback(lambda _: self._dequeue(meta.key))
 
-    def part(self, meta: ObjectMeta, start: int, stop: int) -> None:
-        """The same for a range of a large object."""
-        if self._booked(stop - start):
-            self._later(self._fetchers, self._fetch, self._reader.fetch, meta, Block(start, stop))
+    def part(self, meta: ObjectMeta, start: int, stop: int) -> bool:
+        """The same for a range of a large object; False where too much is on its way."""
+        if not self._booked(stop - start):
+            return False
+        self._later(self._fetchers, self._fetch, self._reader.fetch, meta, Block(start, stop))
+        return True
 
     def inner(self, meta: ObjectMeta, part: Block, numbers: tuple[int, ...] = ()) -> None:
         """The same for a range of a shard with these inner chunks, and nothing around it."""

@@ -20,7 +20,7 @@ from zarrfuse.cache.ahead import Cached, Fetching, Reads
 from zarrfuse.cache.arrays import Arrays, Learned, Place
 from zarrfuse.cache.burst import MOST_MEMBERS, Burst
 from zarrfuse.cache.inner import InnerChunks
-from zarrfuse.cache.sequence import Large, Ways, read_on
+from zarrfuse.cache.sequence import Large, Ways, fell_short, read_on
 from zarrfuse.cache.shards import SMALL_BYTES, How
 from zarrfuse.config import MIB, Cache, Prefetch
 from zarrfuse.core.access import Readers, observe
@@ -241,9 +241,11 @@ class Prefetcher:
         with self._lock:
             ways = self._ways.get(version, ())
             self._ways[version], ahead = read_on(ways, start, stop, large)
-        if ahead is not None:
-            for begin in range(*ahead, _STEP_BYTES):
-                self._fetching.part(meta, begin, min(begin + _STEP_BYTES, ahead[1]))
+        for begin in range(*(ahead or (0, 0)), _STEP_BYTES):
+            if ahead and not self._fetching.part(meta, begin, min(begin + _STEP_BYTES, ahead[1])):
+                with self._lock:
+                    self._ways[version] = fell_short(self._ways.get(version, ()), ahead, begin)
+                return
 
 
 class PrefetchingReader:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 KIB, MIB = 1024, 1024**2
 #: A read that begins within so many of its own lengths of where the last one ended still goes on,
-#: for the kernel's read-ahead brings its requests slightly out of order; but not beyond what that
-#: has in flight (mount/kernel.READ_AHEAD_KIB).
+#: for the kernel's read-ahead brings its requests out of order; of a reader who has proved that it
+#: goes on, all that the kernel has in flight (mount/kernel.READ_AHEAD_KIB, twice: the next window
+#: is asked for in the middle of the last). On libfuse 2 that are sixteen requests of 128 KiB.
 _SLACK_READS = 4
 _SLACK_BYTES = MIB
+_PROVEN_SLACK_BYTES = 2 * MIB
 #: Read on for so long, a reader has proved that it goes on: an HDF5 header with its B-trees is
 #: mostly shorter, and the kernel's first two requests for `cat` bring 256 and 512 kB.
 _PROOF_BYTES = 512 * KIB
@@ -57,17 +59,46 @@ def read_on(ways: Ways, start: int, stop: int, large: Large) -> tuple[Ways, tupl
 
     What is known from now on, and the range of whole blocks to fetch ahead, if any.
     """
-    slack = min(_SLACK_READS * (stop - start), _SLACK_BYTES)
-    near = (way for way in ways if abs(start - way.reached) <= slack)
+    near = (way for way in ways if abs(start - way.reached) <= _slack(way, stop - start))
     way = min(near, key=lambda way: abs(start - way.reached), default=None)
     if way is None:
         return (Way(stop, stop - start), *ways)[:_MAX_WAYS], None
-    others = tuple(other for other in ways if other is not way)
-    way = Way(max(way.reached, stop), way.read + stop - start, way.fetched)
+    way, others = _merged(
+        Way(max(way.reached, stop), way.read + stop - start, way.fetched), ways, way
+    )
     ahead = _ahead(way, large) if way.read >= _PROOF_BYTES else None
     if ahead is not None:
         way = replace(way, fetched=ahead[1])
     return (way, *others), ahead
+
+
+def fell_short(ways: Ways, ahead: tuple[int, int], begin: int) -> Ways:
+    """Of what `read_on` gave to be fetched, there was no room for [begin, ...): the next read asks
+    for it again."""
+    return tuple(replace(way, fetched=begin) if way.fetched == ahead[1] else way for way in ways)
+
+
+def _merged(way: Way, ways: Ways, was: Way) -> tuple[Way, Ways]:
+    """Requests that came far out of order were taken for the beginnings of other ways."""
+    others = []
+    for other in ways:
+        if other is was:
+            continue
+        if way.read >= _PROOF_BYTES and abs(other.reached - way.reached) <= _PROVEN_SLACK_BYTES:
+            way = Way(
+                max(way.reached, other.reached),
+                way.read + other.read,
+                max(way.fetched, other.fetched),
+            )
+        else:
+            others.append(other)
+    return way, tuple(others)
+
+
+def _slack(way: Way, length: int) -> int:
+    if way.read >= _PROOF_BYTES:
+        return _PROVEN_SLACK_BYTES
+    return min(_SLACK_READS * length, _SLACK_BYTES)
 
 
 def _ahead(way: Way, large: Large) -> tuple[int, int] | None:
